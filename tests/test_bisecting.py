@@ -114,15 +114,15 @@ def test_it_runs_what_the_answer_needs_and_tells_it(
     assert said[0] == (
         "restore[gpt] changes at nvidia-modelopt 0.37.0: works at 0.35.1, broken at 0.37.0"
     )
-    assert "2 of 6 points were not asked: it is assumed that nothing else changes there" in said
-    assert "run for this: compat-0.14-modelopt0.37, compat-0.14-modelopt0.35" in said
+    assert "2 of 6 points were not run: it is assumed that nothing else changes there" in said
+    assert "cells run: compat-0.14-modelopt0.37, compat-0.14-modelopt0.35" in said
     table = [" ".join(line.split()) for line in said]
     assert any(
         line.startswith("0.31.0 ✓ works compat-0.14-modelopt0.31 result of 20") for line in table
     )
     assert "0.37.0 ✗ broken compat-0.14-modelopt0.37 run now" in table
-    assert "0.39.0 · not asked compat-0.14-modelopt0.39" in table
-    assert "why not in compat-0.14-modelopt0.37: restore[gpt]" in said
+    assert "0.39.0 · not run compat-0.14-modelopt0.39" in table
+    assert "why it fails in compat-0.14-modelopt0.37: restore[gpt]" in said
     assert "  KeyError: 'decoder.weight'" in said
 
 
@@ -172,7 +172,7 @@ def test_a_dry_run_runs_nothing_and_tells_the_cost(
     assert said["most_minutes"] > 0
     assert bisect("--dry-run") == 0
     lines = capsys.readouterr().out
-    assert f"would run, to see that the end is what it was said to be: {BAD}" in lines
+    assert f"would run, to confirm this end: {BAD}" in lines
     assert "would run at most 4 cells, about " in lines
     assert world.ran == []
 
@@ -197,7 +197,7 @@ def test_where_all_is_known_a_dry_run_says_so(
 ) -> None:
     world.know(*SERIES)
     assert bisect("--dry-run") == 0
-    assert "nothing would be run: what is known answers it" in capsys.readouterr().out
+    assert "nothing to run: the results answer it already" in capsys.readouterr().out
 
 
 def test_changes_that_are_more_than_one_are_all_told(
@@ -223,7 +223,7 @@ def test_where_there_is_more_than_one_change_nothing_is_assumed_of_the_rest(
     world.know(*(SERIES[place] for place in (0, 2, 4, 5)))
     assert bisect() == 1
     said = capsys.readouterr().out.splitlines()
-    assert "1 of 6 points were not asked: there may be more changes there" in said
+    assert "1 of 6 points were not run: there may be more changes there" in said
 
 
 def test_hostile_text_is_shown_as_text(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,8 +310,11 @@ def test_over_megatron_core_what_moves_with_it_is_told(
     assert bisect(good=good, bad=bad) == 0
     said = capsys.readouterr().out
     assert "changes at megatron-core 0.16.1" in said
-    assert "at the same step moves transformer-engine 2.9.0 -> 2.11.0" in said
+    assert "the same step also changes transformer-engine 2.9.0 -> 2.11.0" in said
     assert said.splitlines()[1].startswith(
-        "between them lie also 0.16.0, not asked: it may be there"
+        "between them are also 0.16.0, not run: the change may be among them"
     )
-    assert "moving with megatron-core, each series' own stack: transformer-engine, torch" in said
+    assert (
+        "changing with megatron-core, by each series' default stack: transformer-engine, torch"
+        in said
+    )

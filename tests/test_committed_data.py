@@ -255,7 +255,7 @@ def test_an_example_says_in_its_first_lines_what_decides(path: Path) -> None:
     head = path.read_text(encoding="utf-8").partition("\n\n## ")[0].splitlines()
     assert len(head) <= 12
     assert re.match(r"# Upgrade `.+` → `.+`: (go|go with changes|no), for ", head[0])
-    why = [line for line in head if line.startswith(("- why no: ", "- to do first: ", "- holds: "))]
+    why = [line for line in head if line.startswith(("- why not: ", "- do first: ", "- kept: "))]
     assert why
     assert sum(line.startswith("- do next: `") for line in head) == 1
     assert sum(line.startswith("- instead of TO: ") for line in head) == 1

@@ -103,11 +103,11 @@ def test_an_upgrade_takes_a_container_for_each_end(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--from-container", "pytorch:25.06"], "TO is not said"),
-        (["--to-container", "pytorch:25.06"], "FROM is not said"),
-        ([*ARGV[1:], "--from-container", "pytorch:25.06"], "FROM is said twice"),
-        ([*ARGV[1:], "--to-container", "pytorch:25.06"], "TO is said twice"),
-        ([*ARGV[1:], "--installed", "mcore 0.16"], "--installed: neither"),
+        (["--from-container", "pytorch:25.06"], "TO is missing"),
+        (["--to-container", "pytorch:25.06"], "FROM is missing"),
+        ([*ARGV[1:], "--from-container", "pytorch:25.06"], "FROM is given twice"),
+        ([*ARGV[1:], "--to-container", "pytorch:25.06"], "TO is given twice"),
+        ([*ARGV[1:], "--installed", "mcore 0.16"], "--installed needs"),
         (
             ["--from-container", "pytorch:25.60", TO.name],
             "unknown image nvidia/pytorch:25.60; the nearest",

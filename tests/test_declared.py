@@ -126,7 +126,8 @@ def test_of_cells_that_fail_one_within_what_is_declared_is_shown() -> None:
     text = issue_drafts.text(one, {e.cell: e for e in found})
     assert "- nvidia-modelopt 0.40.0\n" in text
     assert (
-        "These versions are within:\n\n- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
+        "These versions are within the declared ranges:\n\n"
+        "- megatron-core 0.16.1 declares nvidia-modelopt<0.41" in text
     )
     assert "outside" not in text
 
@@ -135,7 +136,8 @@ def test_a_cell_of_which_nothing_is_declared_says_so_and_lists_nothing() -> None
     found = broken_and_working()
     (one,) = findings(found, releases())
     assert issue_drafts.text(one, {e.cell: e for e in found}).endswith(
-        "## What is declared\n\nThe releases that decide declare nothing of one another.\n"
+        "## Declared requirements\n\n"
+        "The releases that decide declare no requirement on each other.\n"
     )
 
 
@@ -144,8 +146,10 @@ def test_what_admits_and_what_excludes_stand_under_two_headings() -> None:
     says = ("nvidia-modelopt>=0.40", 'nvidia-modelopt<0.41; extra == "dev"')
     (one,) = findings(found, releases(*says))
     assert one.kind == FINE
-    _, _, said = issue_drafts.text(one, {e.cell: e for e in found}).partition("## What is declared")
-    inside, _, outside = said.partition("They are outside of:")
+    _, _, said = issue_drafts.text(one, {e.cell: e for e in found}).partition(
+        "## Declared requirements"
+    )
+    inside, _, outside = said.partition("They are outside of the declared ranges:")
     assert "nvidia-modelopt>=0.40; here: 0.41.0" in inside
     assert "nvidia-modelopt<0.41 (extra dev); here: 0.41.0" in outside
     assert "<0.41" not in inside
@@ -195,7 +199,7 @@ def test_a_range_of_an_extra_that_leaves_out_what_works_is_told() -> None:
     assert one.cells == (found[0].cell,)
     text = issue_drafts.text(one, {e.cell: e for e in found})
     assert text.startswith(
-        "# megatron-core 0.16.1 rules out transformer-engine 2.13.0, which works\n"
+        "# megatron-core 0.16.1 excludes transformer-engine 2.13.0, which works\n"
     )
 
 

@@ -136,7 +136,7 @@ def test_of_a_torch_whose_files_are_elsewhere_nothing_is_wrong(
 ) -> None:
     unread = scan.read([tmp_path], "3.12.1").unread
     assert said(replace(RIGHT, cuda=None, unread=unread), bare) == [
-        f"{NOTE}: the CUDA of torch 2.9.1 is not known: no folder torch is where Python searches"
+        f"{NOTE}: the CUDA of torch 2.9.1 is not known: no folder torch in Python's search path"
     ]
 
 
@@ -242,7 +242,7 @@ def test_what_is_no_python_is_told(name: str, tmp_path: Path) -> None:
     place = tmp_path / name
     if name != "nothing-here":
         place.write_text("no program")
-    with pytest.raises(UsageError, match="is no Python that runs"):
+    with pytest.raises(UsageError, match="is not a working Python interpreter"):
         scan.inspect(place, processes.run)
 
 

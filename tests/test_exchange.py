@@ -360,7 +360,7 @@ def test_a_pair_that_was_asked_by_itself_is_a_line_and_no_row_of_gaps() -> None:
     lines = report.markdown(found).splitlines()
     heads = " | ".join(f"{one} / 0.41" for one in series)
     assert f"| saved with ↓, loaded with → | {heads} |" in lines
-    at = lines.index("### Pairs that were asked by themselves")
+    at = lines.index("### Other pairs")
     assert lines[at + 2 : at + 6] == [
         "| saved with | loaded with | way | gpt | mla-moe |",
         "| --- | --- | --- | :-: | :-: |",

@@ -311,7 +311,7 @@ class TestUpgrade:
     def test_from_what_is_installed(self, played: Played) -> None:
         ended = played.ended["upgrade: current"]
         assert ended.code == 0
-        assert "FROM is what is installed" in ended.out
+        assert "FROM is the installed combination" in ended.out
 
     def test_a_loss_that_is_accepted_is_none(self, played: Played) -> None:
         assert played.ended["upgrade: accepted"].code == 0

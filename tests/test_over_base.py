@@ -76,8 +76,8 @@ def taken(*events: dict[str, Any], base: Any = None, end: bool = True) -> Eviden
 def test_what_differs_is_told_whole() -> None:
     text = "\n".join(f"{what}: {said}" for what, said in over_base.facts({**BASE, **TOLD}))
     assert f"lock of: {LOCKED}" in text
-    assert "differs: torch 2.11.0+cu130 there, 2.9.1 in the lock" in text
-    assert "differs: apex none there, 0.1 in the lock" in text
+    assert "differs: torch 2.11.0+cu130 in the base, 2.9.1 in the lock" in text
+    assert "differs: apex none in the base, 0.1 in the lock" in text
     assert "requirement not met: transformer-engine 2.11.0 requires torch<2.10" in text
     assert "changed: transformer-engine-cu13: GPU code of sm_90 only" in text
     assert "CUDA toolkit: 13.0" in text
@@ -129,15 +129,17 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
     texts = {path.name: text() for path, text in parts.texts(workspace).items()}
     assert "Never run" not in texts["GPU.md"]
     assert f"`{LOCKED}` (over a base)" in texts["GPU.md"]
-    assert "**stale**: the lock changed" in texts["GPU.md"]
+    assert "**out of date**: the lock changed" in texts["GPU.md"]
     assert "over a base" not in texts["RANKS.md"]
     store.save(replace(e, base=None), workspace.over_base)
     with pytest.raises(
-        EvidenceError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json tells of no base"
+        EvidenceError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json is not a result over a base"
     ):
         over_base.load_all(workspace)
     store.save(taken(event("fp8[gpt]")), workspace.over_base)
-    with pytest.raises(EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json tells of no base"):
+    with pytest.raises(
+        EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json is not a result over a base"
+    ):
         parts.texts(workspace)
 
 
@@ -153,15 +155,18 @@ def test_the_gpu_is_named_where_there_was_one() -> None:
 def test_it_stands_in_the_table_apart_from_the_cells() -> None:
     locked = stand_in_evidence(event("restore[gpt]", "broken"))
     text = compatibility_page.markdown(made(over(there(), "the suite changed"), locked=(locked,)))
-    assert f"| `{VENDOR}`, over a base | `{LOCKED}` | gpu | ✓ compatible; stale: the suite" in text
-    assert "torch 2.11.0+cu130 there, 2.9.1 in the lock" in text
+    assert (
+        f"| `{VENDOR}`, over a base | `{LOCKED}` | gpu | ✓ compatible; out of date: the suite"
+        in text
+    )
+    assert "torch 2.11.0+cu130 in the base, 2.9.1 in the lock" in text
     before, _, after = text.partition("## Over a base")
     assert VENDOR not in before, "in no table of the cells"
     assert after
-    assert "Nothing of this was run on a GPU" not in text
+    assert "Nothing here was run on a GPU" not in text
     without = compatibility_page.markdown(made(locked=(locked,)))
     assert "Over a base" not in without
-    assert "Nothing of this was run on a GPU" in without
+    assert "Nothing here was run on a GPU" in without
 
 
 def test_the_data_keeps_it_apart_and_follows_the_schema() -> None:

@@ -28,7 +28,7 @@ def test_with_evidence_of_a_gpu_it_no_longer_says_so() -> None:
     one_gpu = event("restore-tp1-to-tp2[gpt]", "needs-gpu", reason="there is 1")
     for checks in ([], [one_gpu]):
         text = part_reports.markdown(RANKS, [taken(*checks, device="gpu")])
-        assert "No rank has spoken NCCL yet" in text
+        assert "No rank has used NCCL yet" in text
 
 
 def test_a_broken_check_is_told_with_its_cause() -> None:

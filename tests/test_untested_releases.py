@@ -116,9 +116,9 @@ def test_explain_of_a_cell_that_was_not_run_says_what_is_known_of_its_releases(
 ) -> None:
     assert cli.main(["explain", NAMES[0]]) == 0
     first, second, *_, last = capsys.readouterr().out.splitlines()
-    assert first == f"{NAMES[0]} was not run; what is known of its releases:"
+    assert first == f"{NAMES[0]} was not run; other cells with its releases show:"
     assert second.startswith("likely, not run: restore[gpt] fails; ")
-    assert last == f"to settle it, in a minute or two: nox -s {NAMES[0]} -- --te-extension stand-in"
+    assert last == f"test it in a minute or two: nox -s {NAMES[0]} -- --te-extension stand-in"
     assert cli.main(["explain", NAMES[1]]) == 2
     assert f"{NAMES[1]} has no result yet; run it: " in capsys.readouterr().err
 

@@ -81,17 +81,17 @@ def test_what_loads_only_under_a_condition_is_a_change_that_names_it() -> None:
     text = document.markdown(made)
     assert f"  - `gpt`: loads only with `{line}`; without it: EOFError: EOF" in text
     assert text.count("  - load: `gpt`") == 2
-    assert "its checkpoints load there" not in text
+    assert "FROM's checkpoints load in TO" not in text
     assert answered(of, "restore-from[gpt:default]").reasons[0].names == (reason.names[1],)
     accepted = answered(of, "restore-from*")
     assert accepted.word is Word.GO
-    assert "its checkpoints load there" not in document.markdown(accepted)
+    assert "FROM's checkpoints load in TO" not in document.markdown(accepted)
 
 
 @pytest.mark.parametrize(
     ("own", "word", "told"),
     [
-        (WITH, Word.GO, ", in FROM under the same condition alone, too;"),
+        (WITH, Word.GO, ", as in FROM;"),
         (replace(WITH, condition="other()"), Word.CHANGES, ""),
         (answer(BROKEN), Word.GO, ", not in FROM either;"),
         (WORKS, Word.CHANGES, ""),

@@ -58,7 +58,7 @@ def test_code_that_breaks_is_to_be_done_first_and_is_counted_in_the_first_lines(
     found = answered(read(tmp_path, BREAKS))
     assert found.word is Word.CHANGES
     (reason,) = [r for r in found.reasons if r.subject == CODE]
-    assert reason.text == "your code: 1 of 4 uses of megatron-core fit FROM and not TO, below"
+    assert reason.text == "your code: 1 of 4 uses of megatron-core fit FROM and not TO, see below"
     text = document.markdown(found)
     assert text.splitlines()[2] == f"- **{reason.text}**"
     assert text.count(reason.text) == 1
@@ -79,7 +79,7 @@ def test_code_that_fits_is_said_and_what_it_does_not_call_does_not_count(tmp_pat
     report = read(tmp_path, FITS)
     of = answered(report)
     assert of.word is Word.GO
-    assert "none of 1 uses in your code breaks" in document.markdown(of)
+    assert "none of the 1 uses in your code breaks" in document.markdown(of)
     bare = replace(of, code=None)
     assert "Your code" not in document.markdown(bare)
 

@@ -132,15 +132,18 @@ def test_no_is_1_unless_the_loss_is_accepted(place: Place) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "FROM is not said: name a cell"),
-        (["0.16-modelopt0.41"], "TO is not said: name a cell"),
+        ([], "FROM is missing: name a cell"),
+        (["0.16-modelopt0.41"], "TO is missing: name a cell"),
         (["nonsense", "0.16-modelopt0.41"], '"compat-nonsense" is not the name of a cell'),
         (["0.16-modelopt0.41", "0.16-modelopt9.9"], "has no release 9.9"),
         (["0.16-modelopt0.41", "0.16-modelopt0.41"], "the same cell"),
         (["0.16-modelopt0.41", "0.16.1-modelopt0.41.0"], "the same cell"),
         (["0.16-modelopt0.41", "current"], "only FROM can be"),
-        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "and not current"),
-        (["current", "0.16-modelopt0.42", "--no-run", "--python", "x"], "is no Python that runs"),
+        (["0.16-modelopt0.41", "0.16-modelopt0.42", "--python", "x"], "is only for FROM current"),
+        (
+            ["current", "0.16-modelopt0.42", "--no-run", "--python", "x"],
+            "is not a working Python interpreter",
+        ),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--blame"], "leave out one"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--device-class", "gpu"], "add --no-run"),
         (["0.16-modelopt0.41", "0.16-modelopt0.42", "--no-run", "--output", "."], "is a folder"),
@@ -210,7 +213,7 @@ def test_blame_runs_what_is_open_and_answers_with_what_that_showed(
     assert alone.name not in place.ran
     assert cli.main([*argv, "--blame"]) == 1
     caught = capsys.readouterr()
-    assert "--blame: at most 1 cells" in caught.err
+    assert "--blame: running at most 1 cells" in caught.err
     assert place.ran[-1] == alone.name
     (loss,) = json.loads(caught.out)["losses"]
     assert [c["axes"] for c in loss["blame"]["culprits"]] == [["transformer-engine"]]
@@ -308,27 +311,27 @@ THERE = Installed(
 
 def test_what_is_installed_is_the_very_cell() -> None:
     chosen = sides.installed(THERE, [record()])
-    assert chosen == ("compat-0.16-modelopt0.41", "FROM is what is installed", "")
+    assert chosen == ("compat-0.16-modelopt0.41", "FROM is the installed combination", "")
 
 
 def test_the_nearest_stands_for_what_was_not_tested() -> None:
     other = replace(THERE, versions={**THERE.versions, "torch": "2.9.0"})
     chosen = sides.installed(other, [record()])
     assert chosen.name == "compat-0.16-modelopt0.41"
-    assert chosen.note.endswith("unlike it in torch 2.9.0 (there 2.9.1)")
+    assert chosen.note.endswith("with torch 2.9.1 (not 2.9.0)")
     assert chosen.stands_in
 
 
 def test_the_core_library_alone_tells_the_version_of_te() -> None:
     versions = {k: v for k, v in THERE.versions.items() if k != "transformer-engine"}
     core = replace(THERE, versions={**versions, "transformer-engine-cu12": "2.11.0"})
-    assert sides.installed(core, [record()])[1] == "FROM is what is installed"
+    assert sides.installed(core, [record()])[1] == "FROM is the installed combination"
 
 
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
-        ({"megatron-core": None}, "megatron-core is not installed there"),
+        ({"megatron-core": None}, "megatron-core is not installed in this environment"),
         ({"torch": "main"}, 'torch has no valid version: "main"'),
     ],
 )
@@ -336,7 +339,7 @@ def test_what_cannot_stand_for_a_cell_is_told(versions: dict[str, str | None], s
     there = {k: v for k, v in {**THERE.versions, **versions}.items() if v is not None}
     with pytest.raises(UsageError, match=said):
         sides.installed(replace(THERE, versions=there), [record()])
-    with pytest.raises(UsageError, match="no cell was tested"):
+    with pytest.raises(UsageError, match="no tested cell is near"):
         sides.installed(THERE, [changed(record({**FROM.pins, "torch": "2.8.0"}), checks={})])
 
 
@@ -348,7 +351,7 @@ def test_where_another_cell_stands_for_what_is_installed_it_is_no_go(
     assert cli.main(["upgrade", "current", TO.name, "--no-run"]) == 1
     out = capsys.readouterr().out
     assert out.startswith(f"Upgrade {FROM.name} → {TO.name}: go with changes, for default\n")
-    assert "what is installed was not tested" in out
+    assert "the installed combination was not tested" in out
 
 
 # For whom

@@ -77,9 +77,12 @@ def test_neighbours_are_told_and_labelled_where_nothing_was_exchanged() -> None:
     assert pair.target_pins == {"nvidia-modelopt": "0.45.0"}
     assert made.word is Word.CHANGES
     text = document.markdown(made)
-    label = f"**neighbours'**, which decide nothing here: `{NEAR[0].name}` → `{NEAR[1].name}`"
-    assert label in text
-    assert f"(neighbours' {NEAR[0].name} → {NEAR[1].name}: load)" in text.partition("\n\n## ")[0]
+    label = "**between similar cells**, which does not decide the answer"
+    assert f"{label}: `{NEAR[0].name}` → `{NEAR[1].name}`" in text
+    assert (
+        f"(between similar cells: {NEAR[0].name} → {NEAR[1].name}: load)"
+        in text.partition("\n\n## ")[0]
+    )
     assert "  - default spec → default spec\n    - load: `gpt`, `mla-moe`\n" in text
 
 
@@ -117,7 +120,10 @@ def test_what_is_out_of_date_is_said_once() -> None:
     text = document.markdown(made)
     assert text.count("the suite changed") == text.count("the checks changed") == 1
     assert "FROM and TO (the suite changed), checkpoints (the checks changed)" in text
-    assert "holds: all of the profile that works in FROM works in TO; its checkpoints load" in text
+    assert (
+        "kept: everything in the profile that works in FROM works in TO; FROM's checkpoints load"
+        in text
+    )
     assert made.next.command == "nox -s upgrade -- 0.16-modelopt0.41 0.16-modelopt0.42"
 
 
@@ -135,7 +141,8 @@ def test_where_nothing_keeps_all_the_nearest_and_what_is_lost_there_are_named() 
     assert made.nearest.lost == ("quantize fp8 of gpt: KeyError: 'decoder.weight'",)
     head = document.markdown(made).partition("\n\n## ")[0]
     assert (
-        f"instead of TO: none keeps all; nearest is `{near.name}` (nvidia-modelopt 0.43.0)" in head
+        f"instead of TO: no cell keeps everything; `{near.name}` (nvidia-modelopt 0.43.0) loses"
+        in head
     )
     stay = answered(known([found[0], found[1], found[3]], [exchanged(TO, FROM, BOTH_LOAD)]))
     assert stay.alternatives == ()
@@ -164,7 +171,7 @@ def test_where_another_megatron_core_keeps_all_the_nearest_with_that_of_to_is_na
     assert made.nearest is None
     head = document.markdown(made).partition("\n\n## ")[0]
     assert f"instead of TO: `{older.name}` (megatron-core 0.18.2)" in head
-    assert f"with the megatron-core of TO: `{near.name}`, below" in head
+    assert f"with the megatron-core of TO: `{near.name}`, see below" in head
     assert made.next.command.startswith("nox -s upgrade -- 0.16-modelopt0.41 0.18-modelopt0.42")
 
 
@@ -173,8 +180,8 @@ LONG = "a failure that says very much and then goes on to say still more of it, 
 HEAD = (
     ": no, for default",
     "- CUDA 12 → 13",
-    "- why no: ",
-    "more reasons, below",
+    "- why not: ",
+    "more reasons, see below",
     "- do next: nox -s upgrade -- ",
 )
 
@@ -197,9 +204,11 @@ def test_all_that_decides_stands_in_the_first_twelve_lines(width: int) -> None:
     text = " ".join(" ".join(line.split()) for line in head)
     for part in HEAD:
         assert part in text
-    assert f"- instead of TO: {near.name} (nvidia-modelopt 0.43.0, CUDA 12): all of the" in text
+    assert (
+        f"- instead of TO: {near.name} (nvidia-modelopt 0.43.0, CUDA 12): everything in the" in text
+    )
     lines = document.markdown(whole).splitlines()[:12]
-    assert sum(line.startswith("- why no: ") for line in lines) == document.CAUSES
+    assert sum(line.startswith("- why not: ") for line in lines) == document.CAUSES
     assert any(line.startswith("- instead of TO: ") for line in lines)
 
 

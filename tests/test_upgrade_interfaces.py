@@ -76,7 +76,7 @@ def test_a_release_of_which_nothing_was_recorded_is_not_called_unchanged(bare: C
     version = bare.pins["nvidia-modelopt"]
     assert [r.names for r in made.reasons] == [(f"nvidia-modelopt {version}",)]
     shown = document.markdown(made)
-    assert f"nothing was recorded of `{version}`" in shown
+    assert f"no interface was recorded for `{version}`" in shown
     assert "nothing recorded changed" not in shown
     interfaces = json.loads(data.text(made))["interfaces"]
     assert interfaces["nvidia-modelopt"]["not_recorded"] == [version]

@@ -64,12 +64,12 @@ def test_only_what_the_profile_takes_says_no(broken: str, whom: Profile, word: W
     assert reason.text.startswith("outside the profile: ") is (word is Word.GO)
     text = document.markdown(made)
     assert ("## Worth knowing" in text) is (word is Word.GO)
-    assert ("why no: " in text) is (word is Word.NO)
+    assert ("why not: " in text) is (word is Word.NO)
 
 
 def test_what_is_lost_outside_the_profile_is_not_said_to_work() -> None:
     head = document.markdown(upgrade(*without("te-quantizers"))).partition("\n\n## ")[0]
-    assert "all of the profile that works in FROM works in TO" in head
+    assert "everything in the profile that works in FROM works in TO" in head
     assert "all that works" not in head
 
 
@@ -100,13 +100,13 @@ def test_checkpoints_count_for_who_has_such(whom: Profile, word: Word) -> None:
     assert reason.word is word
     assert "quantized fp8 of mla-moe" in reason.text
     if word is Word.NO:
-        assert reason.text.endswith("and can be quantized anew")
+        assert reason.text.endswith("and can be quantized again")
 
 
 def test_what_cannot_be_quantized_anew_is_not_said_to_be() -> None:
     loads = {**REFUSED, "mla-moe:default-to-modelopt": answer(BROKEN)}
     made = upgrade(*EVERY, loads=loads)
-    assert not any("anew" in r.text for r in made.reasons)
+    assert not any("again" in r.text for r in made.reasons)
 
 
 def test_calls_break_for_who_calls() -> None:
@@ -129,7 +129,7 @@ def test_a_profile_of_which_nothing_could_be_run_says_what_it_takes() -> None:
     made = answered(known(found, LOADS, profile=profile("inference")))
     assert made.word is Word.NO
     assert made.reasons[0].why == "inference: needs a GPU"
-    assert made.next.what == "on a machine with a GPU"
+    assert made.next.what == "run it on a machine with a GPU"
     assert made.next.command.endswith("0.16-modelopt0.42 --for inference")
 
 
@@ -213,5 +213,5 @@ def test_a_check_that_is_not_there_is_not_said_to_fail() -> None:
     assert made.word is Word.CHANGES
     (loss,) = made.losses
     assert loss.outcome is None
-    assert loss.sentence == "its results do not have that check"
+    assert loss.sentence == "its result does not have this check"
     assert CheckOutcome.BROKEN not in made.target.outcomes().values()

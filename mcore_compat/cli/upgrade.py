@@ -1,7 +1,7 @@
-"""Say what an upgrade from one cell to another breaks for what you rely on, whether checkpoints
-load, and which pins to take instead: go, go with changes, or no, and why; with --code also what
-of your own code no longer fits. Runs what is not up to date: both cells, and the checkpoints of
-FROM loaded in both; with --no-run answers from what is published."""
+"""Decide an upgrade from one cell to another: go, go with changes, or no, and why. Shows which of
+the features you use break, whether checkpoints load, which versions to use instead, and with
+--code what in your own code no longer fits. Runs whatever is out of date: both cells, and loading
+the checkpoints of FROM in both; with --no-run it runs nothing and uses published results only."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -17,28 +17,28 @@ ANSWERS = "0 go, 1 go with changes, or no, for the profile"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the options of the command."""
     parser.add_argument(
         "origin",
         nargs="?",
         metavar="FROM",
-        help="a cell, e.g. 0.9-modelopt0.21; current: what is installed",
+        help="a cell, e.g. 0.9-modelopt0.21; current: the installed combination",
     )
     parser.add_argument("target", nargs="?", metavar="TO", help=options.CELL)
-    options.containers(parser, "in the place of FROM", "in the place of TO")
+    options.containers(parser, "instead of FROM", "instead of TO")
     parser.add_argument(
-        "--code", type=Path, metavar="PATH", help="your own code: what of it does not fit TO"
+        "--code", type=Path, metavar="PATH", help="your own code: show what in it does not fit TO"
     )
     parser.add_argument(
         "--no-run",
         dest="run",
         action="store_false",
-        help="answer from what is known; say what is out of date",
+        help="use published results only, run nothing; say which are out of date",
     )
     parser.add_argument(
         "--blame",
         action="store_true",
-        help="run cells in between until it is known what is to blame",
+        help="run cells in between to find which version changes are to blame",
     )
     options.profile(parser)
     parser.add_argument(
@@ -46,30 +46,31 @@ def add_options(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CHECK",
-        help="what may be lost: a check or a glob, e.g. 'modelopt-state-int4*'; repeatable",
+        help="a check, or a glob of checks, that you can do without, e.g. 'modelopt-state-int4*'; "
+        "repeatable",
     )
     parser.add_argument(
-        "--changes-ok", action="store_true", help="exit code 0 for go with changes, too"
+        "--changes-ok", action="store_true", help="exit with 0 for go with changes too"
     )
     formats = document.FORMATS
     options.choice(parser, "--format", formats, default=formats[0], help=f"default: {formats[0]}")
-    options.output(parser, "write the answer there")
+    options.output(parser, "write the answer to this file")
     parser.add_argument(
         "--python",
         type=Path,
         metavar="PATH",
-        help="of current: its Python; default: the active environment's",
+        help="the interpreter of the environment `current`; default: the active one",
     )
     options.choice(
         parser,
         "--device-class",
         DEVICE_CLASSES,
-        help="of the results; default: this machine's",
+        help="the device class of the results; default: that of this machine",
     )
 
 
 def call(args: Namespace) -> int:
-    """Answer; 0 for go (and with `--changes-ok` for go with changes), else 1."""
+    """Print the answer. Returns 0 for go (with `--changes-ok` also for go with changes), else 1."""
     here = context(profile=options.profile_of(args))
     if args.run:
         here.workspace.need_writable()

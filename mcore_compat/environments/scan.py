@@ -1,5 +1,5 @@
-"""What is installed in an environment, read from its files: nothing of it is imported or run, but
-for its Python, once, to say where it looks for packages. No network; changes nothing."""
+"""Reads from files what is installed in an environment. Its packages are neither imported nor run;
+its Python runs once, to print its search path. No network; changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mcore_compat.environments.toolkits import cuda_of_torch
 _ASK = "import json, sys; print(json.dumps([sys.version_info[:3], [p for p in sys.path if p]]))"
 
 _Answer = tuple[tuple[int, int, int], tuple[str, ...]]
-"""What the Python answers: its version, and the folders that it searches."""
+"""The output of the Python: its version, and the folders of its search path."""
 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _WEAK = 2
@@ -37,12 +37,15 @@ _OF_TORCH = re.compile(rb"(?:_ZN[KVr]*(?:2at|3c10|5torch|6caffe2)|_ZT[ISV]N?(?:2
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """An environment. `versions`: by normalised distribution name. `python`: `3.12.1`.
+    """The packages of an environment.
 
-    `requires`: Requires-Dist by name. `cuda`: the CUDA that torch says it was built with, None
-    where it says none; `unread`: why torch's files do not tell, or empty. `extension`: whether TE's
-    extension for torch is there as a file; `unresolved`: torch's symbols that it needs and the
-    installed torch does not have. `places`: the folders that its Python searches.
+    - `python`: its version, e.g. `3.12.1`.
+    - `versions`, `requires`: the version and the Requires-Dist entries, by normalised name.
+    - `cuda`: the CUDA version that torch was built for; None if there is none or it is not known.
+    - `unread`: why it is not known, or empty.
+    - `extension`: whether TE's extension for torch exists as a file.
+    - `unresolved`: torch's symbols that the extension needs and the installed torch lacks.
+    - `places`: the folders of the search path.
     """
 
     python: str
@@ -56,22 +59,24 @@ class Installed:
 
 
 def inspect(python: Path, run: Runner) -> Installed:
-    """What the environment of `python` holds.
+    """What is installed in the environment of the interpreter `python`.
 
     Raises:
-        UsageError: it is no Python that runs.
+        UsageError: it is not a working Python interpreter.
     """
     try:
-        # -B: what a .pth file imports would be compiled into the environment.
+        # -B: modules that .pth files import must not be compiled into the environment.
         completed = run([python, "-B", "-c", _ASK], timeout=60)
         version, folders = data.json_of(completed.output.strip().splitlines()[-1], _Answer)
     except (OSError, ValueError, IndexError):
-        raise UsageError(f"{python} is no Python that runs; name one with --python") from None
+        raise UsageError(
+            f"{python} is not a working Python interpreter; name one with --python"
+        ) from None
     return read([Path(folder) for folder in folders], ".".join(map(str, version)))
 
 
 def read(folders: Iterable[Path], python: str) -> Installed:
-    """What lies in the folders that a Python searches, the first one of each name."""
+    """What is installed in the folders of a search path; of each package, the first one counts."""
     places = [folder for folder in folders if folder.is_dir()]
     versions: dict[str, str] = {}
     requires: dict[str, tuple[str, ...]] = {}
@@ -87,7 +92,7 @@ def read(folders: Iterable[Path], python: str) -> Installed:
     extensions += [p for f in places for p in sorted(f.glob(f"transformer_engine/**/{_EXTENSION}"))]
     torch = next((folder / "torch" for folder in places if (folder / "torch").is_dir()), None)
     cuda, unread = (
-        cuda_of_torch(torch) if torch else (None, "no folder torch is where Python searches")
+        cuda_of_torch(torch) if torch else (None, "no folder torch in Python's search path")
     )
     return Installed(
         python=python,
@@ -102,17 +107,17 @@ def read(folders: Iterable[Path], python: str) -> Installed:
 
 
 def _metadata(distribution: importlib.metadata.Distribution) -> Message:
-    """What a package says of itself; what is no text in UTF-8 stands as what stands for that."""
+    """The metadata of a package; invalid UTF-8 is replaced."""
     try:
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     except UnicodeDecodeError:
-        folder = Path(getattr(distribution, "_path"))  # noqa: B009  # there is no public word for it
+        folder = Path(getattr(distribution, "_path"))  # noqa: B009  # no public attribute has it
         text = (folder / "METADATA").read_text(encoding="utf-8", errors="replace")
     return email.message_from_string(text)
 
 
 def _field(metadata: Message, key: str) -> str:
-    """A field of metadata; what a broken installation lacks is empty."""
+    """A field of metadata; empty if a broken installation lacks it."""
     values: list[str] = metadata.get_all(key) or [""]
     return values[0]
 
@@ -121,7 +126,7 @@ _EXTENSION = "transformer_engine_torch*.so"
 
 
 def unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
-    """Symbols of torch's namespaces that the extension needs and no library of torch has."""
+    """The symbols in torch's namespaces that the extension needs and no library of torch has."""
     needed = {name for name in symbols(extension, defined=False) if _OF_TORCH.match(name)}
     for library in sorted((torch / "lib").glob("*.so*")):
         if not needed:
@@ -131,8 +136,8 @@ def unresolved(extension: Path, torch: Path) -> tuple[str, ...]:
 
 
 def symbols(path: Path, *, defined: bool) -> set[bytes]:
-    """Names of a shared library's dynamic symbols: those it has, or those it needs of others (weak
-    ones left out). Empty where the file is none."""
+    """The names of a shared library's dynamic symbols: those that it defines, or those that it
+    needs from others (without weak ones). Empty if the file is not a shared library."""
     return {*_symbols(path, defined)}
 
 
@@ -141,7 +146,7 @@ def _symbols(path: Path, defined: bool) -> frozenset[bytes]:
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
-            # Not by its name: for that every section is read, with tables that are long.
+            # By type, not by name: a lookup by name would read every section.
             table = next(elf.iter_sections("SHT_DYNSYM"), None)
             if not isinstance(table, SymbolTableSection):
                 return frozenset()

@@ -1,1 +1,1 @@
-"""Results → what a person or a tool reads."""
+"""Results → reports, data files, pictures and the site."""

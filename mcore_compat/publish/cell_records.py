@@ -1,4 +1,4 @@
-"""A result → its cell in the published data. Pure."""
+"""A result → the record of its cell in the published data. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mcore_compat.results.repairs import Repair
 
 
 def records(results: Iterable[Evidence], matrix: Matrix) -> list[CellRecord]:
-    """Results as cells of the published data, without repairs."""
+    """Results as the records of the published data, without repairs."""
     return [record(result, matrix) for result in results]
 
 
 def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRecord:
-    """One cell on one device class, as its repair leaves it."""
+    """The record of one cell on one device class; a repair is already applied to `e`."""
     checks: dict[str, list[str]] = {}
     for c in e.checks:
         checks.setdefault(c.outcome.value, []).append(c.check)
@@ -71,7 +71,7 @@ def _repair(repair: Repair) -> PublishedRepair:
 
 
 def grouped(pairs: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """Checks by what each is paired with; both sorted."""
+    """Checks by their group; both sorted."""
     groups: dict[str, list[str]] = {}
     for check, group in sorted(pairs):
         if group:

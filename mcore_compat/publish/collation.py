@@ -1,4 +1,4 @@
-"""Stage evidence → collated: what report, data and site have in common, each made once. Pure."""
+"""Stage results → collated: what report, data and site have in common, computed once. Pure."""
 
 from __future__ import annotations
 
@@ -32,15 +32,20 @@ INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torc
 
 
 def order(e: Evidence) -> tuple[Version, Version, str, str]:
-    """Cells by their releases, then by name and device class."""
+    """To sort results by their releases, then by cell and device class."""
     mcore, modelopt = Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"])
     return mcore, modelopt, e.cell, e.device_class
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeenCause:
-    """A cause over all cells, its `members`. `explained` is by device class, `declared` are the
-    rules of the matrix for its failures; `undeclared` counts the cells in which one has none."""
+    """A cause of failures and all cells in which it occurs.
+
+    - `members`: each result with the cause as seen in it.
+    - `explained`: by device class, the versions in which it occurs.
+    - `declared`: the matrix's rules for its failures; `undeclared`: the number of cells with a
+      failure that has no rule.
+    """
 
     cause: Cause
     checks: tuple[str, ...]
@@ -51,15 +56,15 @@ class SeenCause:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of its checks. Sorted."""
+        """The kinds of the checks that it breaks. Sorted."""
         return sorted({check.partition("[")[0] for check in self.checks})
 
 
 @dataclass(frozen=True)
 class Collated:
-    """All evidence, in the order of its files, and what follows from it; each thing is computed
-    when it is first asked for, and kept. `cells` are those of the matrix; what ran `over` a base
-    counts in nothing but what is said of it."""
+    """All results, in the order of their files, and what follows from them. Each property is
+    computed on first use and kept. `cells`: those of the matrix; `over`: results over a base, which
+    are shown but count in no verdict."""
 
     found: tuple[Evidence, ...]
     cells: tuple[Cell, ...]
@@ -67,11 +72,11 @@ class Collated:
     releases: Releases
     over: tuple[OverBase, ...] = ()
     repairs: Mapping[tuple[str, str], Repair] = field(default_factory=dict)
-    """By cell and device class; `found` is as they leave it."""
+    """By cell and device class; they are already applied to `found`."""
 
     @cached_property
     def ordered(self) -> tuple[Evidence, ...]:
-        """All evidence by releases."""
+        """All results, sorted by releases."""
         return tuple(sorted(self.found, key=order))
 
     @cached_property
@@ -84,7 +89,7 @@ class Collated:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The device classes of which there is evidence. Sorted."""
+        """The device classes that have results. Sorted."""
         return tuple(sorted({e.device_class for e in self.found}))
 
     @cached_property
@@ -95,12 +100,12 @@ class Collated:
 
     @cached_property
     def causes(self) -> Mapping[tuple[str, str], tuple[Cause, ...]]:
-        """By cell and device class: why its checks fail."""
+        """By cell and device class: the causes of its failures."""
         return {(e.cell, e.device_class): verdict.causes(e.checks) for e in self.found}
 
     @cached_property
     def by_cause(self) -> Mapping[str, tuple[tuple[Evidence, Cause], ...]]:
-        """By fingerprint: where it was seen, over all device classes."""
+        """By fingerprint: the results in which a cause occurs, of all device classes."""
         groups: dict[str, list[tuple[Evidence, Cause]]] = {}
         for e in self.found:
             for cause in self.causes[e.cell, e.device_class]:
@@ -109,14 +114,18 @@ class Collated:
 
     @cached_property
     def explained(self) -> Mapping[str, tuple[Explained, ...]]:
-        """By device class: every failure, and the versions over which it was seen."""
+        """By device class: every failure, and the versions in which it occurs."""
         return {
             name: explanation.explain(found, self._untested(name))
             for name, found in self.by_class.items()
         }
 
     def explained_one(self, device_class: str, fingerprint: str) -> Explained:
-        """One of `explained`, without the time that all others take; KeyError where none is it."""
+        """One of `explained`, without computing the others.
+
+        Raises:
+            KeyError: the failure does not occur.
+        """
         found = self.by_class[device_class]
         return explanation.of_failure(found, fingerprint, self._untested(device_class))
 
@@ -125,7 +134,7 @@ class Collated:
 
     @cached_property
     def failures(self) -> tuple[SeenCause, ...]:
-        """Every cause over all device classes, the one that was seen in most cells first."""
+        """Every cause over all device classes, those in most cells first."""
         explained = {
             (name, failure.fingerprint): failure
             for name in self.classes
@@ -155,7 +164,7 @@ class Collated:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What is declared beside what was seen, of the device class with most evidence."""
+        """Declared requirements compared with the results of the device class that has most."""
         most = max(self.classes, key=lambda name: len(self.by_class[name]), default="")
         if not most:
             return ()
@@ -163,12 +172,12 @@ class Collated:
 
     @cached_property
     def drift(self) -> tuple[Change, ...]:
-        """What changed between releases in the interfaces that callers use."""
+        """What changed between releases in the public interfaces."""
         return drift.changes(self.found, self.releases)
 
     @cached_property
     def intervals(self) -> Mapping[tuple[str, str], tuple[Interval, ...]]:
-        """By device class and axis: from which release to which each check works."""
+        """By device class and axis: the first and the last release in which each check works."""
         return {
             (name, axis): intervals.every(
                 [e for e in self.by_class[name] if not has_further(e.cell)],
@@ -182,7 +191,8 @@ class Collated:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many checks of a cell ended how; `conditional`: of those that work, under a condition."""
+    """How many checks of a cell have which outcome. `conditional`: those in `works` that need a
+    condition."""
 
     works: int
     conditional: int
@@ -192,7 +202,7 @@ class Counts:
 
 
 def counts(e: Evidence) -> Counts:
-    """`fails` has those that were blocked, too."""
+    """The counts of a result. `fails` includes blocked checks."""
     outcomes = [c.outcome for c in e.checks]
     return Counts(
         works=sum(outcome in HOLDS for outcome in outcomes),
@@ -211,8 +221,8 @@ def collate(
     over: Iterable[OverBase] = (),
     repairs: Mapping[tuple[str, str], Repair] | None = None,
 ) -> Collated:
-    """Everything that was found, with the matrix; `releases` are needed to name those that were
-    not tested. `repairs`: of the results, by cell and device class."""
+    """Combine results with the matrix. `releases`: needed to name untested releases; `repairs`: by
+    cell and device class, applied to the results here."""
     repairs = repairs or {}
     results = [applied(e, repairs.get((e.cell, e.device_class))) for e in results]
     by_path = tuple(sorted(results, key=lambda e: (e.cell, e.device_class)))

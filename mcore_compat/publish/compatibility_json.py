@@ -1,8 +1,8 @@
-"""Stage evidence → data: `reports/compatibility.json`, made to be built upon. Pure.
+"""Stage results → data: `reports/compatibility.json`, for other tools to build on. Pure.
 
-Its form is that of `mcore_compat.analysis.published`, whose JSON Schema is published beside it,
-versioned by semantic versioning: a new key is a minor version, a key that is gone
-or means something else a major one.
+`mcore_compat.analysis.published` defines its form; the JSON Schema is published beside it. The
+version follows semantic versioning: a new key raises the minor version, a key that is removed or
+changes its meaning raises the major one.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from mcore_compat.results.evidence import Evidence
 
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
-"""Published beside it."""
+"""The file of the JSON Schema, published beside `NAME`."""
 VERSION = "3.0.0"
 
 
 def text(all_: Collated) -> Iterator[str]:
-    """The file's text in pieces."""
+    """The text of the file, in pieces."""
     return files.json_pieces(_few(all_), "cells", _rows(all_))
 
 
 def known(all_: Collated) -> Compatibility:
-    """What who reads the file has."""
+    """The content of the file, as a reader of the file gets it."""
     return convert({**_few(all_), "cells": all_.records}, Compatibility)
 
 
@@ -52,20 +52,21 @@ CheckGroups = Mapping[str, tuple[str | None, str | None]]
 
 
 def _check_groups(all_: Collated) -> CheckGroups:
-    """Those of the newest result, for a check on which results disagree."""
+    """The feature and the format of each check. If results disagree, the newest one decides."""
     results = sorted((*all_.ordered, *(one.evidence for one in all_.over)), key=lambda e: e.taken)
     return {c.check: (c.feature, c.format) for e in results for c in e.checks}
 
 
 def _without(known: CheckGroups, e: Evidence, row: dict[str, Any]) -> dict[str, Any]:
-    """A cell's row without `features` and `formats` that the file has for all cells."""
+    """A cell's row, without `features` and `formats` if they equal those that the file has for all
+    cells."""
     if all(known[c.check] == (c.feature, c.format) for c in e.checks):
         row = {key: value for key, value in row.items() if key not in ("features", "formats")}
     return row
 
 
 def _few(all_: Collated) -> dict[str, Any]:
-    """All but the cells, as the schema says it; sorted."""
+    """Everything in the file but the cells. Sorted."""
     known = _check_groups(all_)
     return {
         "schema": VERSION,
@@ -91,15 +92,15 @@ def _few(all_: Collated) -> dict[str, Any]:
 
 
 def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:
-    """What is said of a cell, and what tells that it is none."""
+    """The record of a result over a base: that of a cell, with the base added."""
     e = result.evidence
-    cut = {} if e.complete else {"outcome": None}  # what it came to is no verdict
+    cut = {} if e.complete else {"outcome": None}  # an incomplete run has no verdict
     beside = {"complete": e.complete, "stale": result.stale or None, "base": e.base}
     return {**to_builtins(record(e, matrix)), **cut, **beside}
 
 
 def _causes(all_: Collated, device_class: str) -> Iterator[PublishedCause]:
-    """Each failure once, with the versions over which it was seen."""
+    """Each failure once, with the versions in which it occurs."""
     declared = {failure.cause.fingerprint: failure.declared for failure in all_.failures}
     for failure in all_.explained[device_class]:
         members = all_.by_cause[failure.fingerprint]

@@ -1,4 +1,5 @@
-"""Collated → what `COMPATIBILITY.md` shows: a page for a person, details are beside it. Pure."""
+"""Collated → `COMPATIBILITY.md`: a page for people; the details are in the data and the site.
+Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ NAME = "COMPATIBILITY.md"
 
 
 def markdown(all_: Collated) -> str:
-    """`reports/COMPATIBILITY.md`."""
+    """The text of `reports/COMPATIBILITY.md`."""
     classes = all_.classes or ("host",)
     return render(
         "compatibility_page.md",
@@ -46,7 +47,7 @@ def markdown(all_: Collated) -> str:
 
 
 def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
-    """The pairs of series on their default stacks: `rows` by series of megatron-core."""
+    """The table of pairs of series on their default stacks; `rows` are by megatron-core series."""
     rules = all_.matrix.expected
     cells = pictures.pairs(all_.by_class.get(device_class, ()))
     squares = pictures.squares(cells.values(), rules)
@@ -77,7 +78,8 @@ def _pairs(all_: Collated, device_class: str) -> dict[str, Any]:
 
 
 def _together(notes: Mapping[str, Sequence[Note]]) -> dict[str, str]:
-    """What is alike in whole rows, each said once: by its text the rows, neighbours as one."""
+    """Notes that hold for whole rows, each once: by text, the rows; adjacent rows become a
+    range."""
     texts = dict.fromkeys(note.text for found in notes.values() for note in found)
     said: dict[str, str] = {}
     for text in texts:
@@ -88,8 +90,8 @@ def _together(notes: Mapping[str, Sequence[Note]]) -> dict[str, str]:
 
 
 def _restores(all_: Collated, device_class: str) -> dict[str, Any]:
-    """With which ModelOpt each family's checkpoint restores, by series of megatron-core; `others`:
-    cells on another stack that came to their checks, by how their families end."""
+    """The ModelOpt series with which each family's checkpoint restores, by megatron-core series.
+    `others`: cells on a non-default stack that ran checks, by the outcomes of their families."""
     results = all_.by_class.get(device_class, ())
     families = sorted({family for e in results for family in e.families()})
     pairs = pictures.pairs(results)
@@ -118,7 +120,7 @@ def _core(e: Evidence) -> dict[str, CheckOutcome]:
 
 
 def _runs(row: Sequence[tuple[CheckOutcome | None, str]]) -> Iterator[str]:
-    """`✗ 0.21 to 0.33`: neighbours that ended alike together."""
+    """Ranges of adjacent series with the same outcome: `✗ 0.21 to 0.33`."""
     for outcome, run in groupby(row, key=lambda result: result[0]):
         if outcome is not None:
             series = [name for _, name in run]
@@ -126,8 +128,9 @@ def _runs(row: Sequence[tuple[CheckOutcome | None, str]]) -> Iterator[str]:
 
 
 def _reaches(all_: Collated, device_class: str) -> dict[tuple[str | int, ...], list[str]]:
-    """From which release of an axis to which checkpoints restore, and of which families: the first
-    and the last release, from which on it is broken, where in part, how many were not tested."""
+    """The releases of each axis with which checkpoints restore, each with its families: the first
+    and the last one, the one from which restore is broken, those at which some cells fail, and the
+    number of untested ones in between."""
     rows: dict[tuple[str | int, ...], list[str]] = {}
     for axis in INTERVAL_AXES:
         for interval in all_.intervals.get((device_class, axis), ()):
@@ -146,7 +149,7 @@ def _reaches(all_: Collated, device_class: str) -> dict[tuple[str | int, ...], l
 
 
 def _causes(all_: Collated) -> Iterator[tuple[SeenCause, str, str]]:
-    """Each with what is declared of it, and the draft that says so."""
+    """Each cause with the kind of its finding and the path of its issue draft, or empty."""
     findings = {finding.fingerprint: finding for finding in all_.findings}
     for cause in all_.failures:
         finding = findings.get(cause.cause.fingerprint)
@@ -155,7 +158,7 @@ def _causes(all_: Collated) -> Iterator[tuple[SeenCause, str, str]]:
 
 
 def _stopped(results: Iterable[Evidence]) -> Mapping[tuple[CellOutcome, str], list[str]]:
-    """Cells that did not come to their checks, by outcome and reason."""
+    """Cells that ran no checks, by outcome and reason."""
     rows: dict[tuple[CellOutcome, str], list[str]] = {}
     for e in results:
         if e.reason:
@@ -164,8 +167,8 @@ def _stopped(results: Iterable[Evidence]) -> Mapping[tuple[CellOutcome, str], li
 
 
 def _left_out(all_: Collated) -> list[tuple[str, list[tuple[str, int, str]]]]:
-    """By release: what its declared ranges leave out although it works, in how many cells, and
-    the draft that says so."""
+    """By release: the versions that its declared ranges exclude although they work, the number of
+    cells, and the path of the issue draft."""
     rows: dict[str, list[tuple[str, int, str]]] = {}
     for finding in all_.findings:
         if finding.kind == OUT:
@@ -176,8 +179,8 @@ def _left_out(all_: Collated) -> list[tuple[str, list[tuple[str, int, str]]]]:
 
 
 def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]]:
-    """Each package that imports what no requirement of it asks for, what that is, in which module,
-    in which releases, and the draft that says so."""
+    """Imports that no requirement declares: the package, what it imports, in which module, in which
+    of its releases, and the path of the issue draft."""
     drafts = {f.subject: issue_drafts.path(f) for f in all_.findings if f.imported_in}
     rows: dict[tuple[str, str, str], set[str]] = {}
     for e in all_.found:
@@ -189,7 +192,7 @@ def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]
 
 
 def _over(result: OverBase) -> Iterator[tuple[str, str]]:
-    """What is told of a result over a base, each with its name."""
+    """The facts about a result over a base: name and text."""
     e = result.evidence
     if e.platform.get("gpu"):
         yield "GPU", over_base.gpu(e.platform)
@@ -199,7 +202,7 @@ def _over(result: OverBase) -> Iterator[tuple[str, str]]:
 
 
 def _drift(changes: Sequence[Change]) -> list[tuple[tuple[str, str, str], Counter[str]]]:
-    """How many functions and specs changed between two releases of a package, by whether that
+    """By package and pair of releases: how many functions and specs changed, by whether the change
     breaks callers."""
     steps: dict[tuple[str, str, str], dict[str, list[Change]]] = {}
     for change in changes:

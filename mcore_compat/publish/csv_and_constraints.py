@@ -1,4 +1,4 @@
-"""Stage evidence → plain files for other tools: a CSV table, constraints for pip and uv. Pure."""
+"""Stage results → plain files for other tools: a CSV table, constraints for pip and uv. Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair
 
 CONSTRAINTS = "constraints"
-"""Beside the report."""
-
+"""The folder of the constraints files, beside the report."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-"""Of a package, as PEP 508 has it."""
+"""A package name, as PEP 508 defines it."""
 
 
 @functools.cache
 def _pin(name: str, version: str) -> str | None:
-    """A line that pins a package; None where it has a name or a version that none can have."""
+    """A line that pins a package; None if its name or version is invalid."""
     try:
         valid = _NAME.fullmatch(name) and version.isascii() and Version(version)
     except InvalidVersion:
@@ -39,9 +38,9 @@ def _pin(name: str, version: str) -> str | None:
 
 
 def csv_text(results: Sequence[Evidence]) -> str:
-    """A row for each cell, device class and family; a column for each kind of check that is asked
-    of families; `conditions`: the public code under which those hold that are `works-with`. As RFC
-    4180 says but for the line ends, which are as in every other file; UTF-8."""
+    """The CSV table: a row for each cell, device class and family; a column for each kind of check
+    that families have; `conditions`: the public setting that each `works-with` check needs. It
+    follows RFC 4180, except that lines end in a line feed, as in every other file; UTF-8."""
     kinds = sorted({c.kind for e in results for c in e.checks if c.family})
     head = [
         "cell",
@@ -78,7 +77,8 @@ def csv_text(results: Sequence[Evidence]) -> str:
 
 
 def cell(value: str) -> str:
-    """A value that no spreadsheet takes for a formula, on one line, without what is not seen."""
+    """A value on one line, without invisible characters, that no spreadsheet takes for a
+    formula."""
     value = line(value)
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "|", "%") else value
 
@@ -88,12 +88,12 @@ def constraints(
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair] | None = None,
 ) -> dict[str, str]:
-    """By cell name: constraints that pip and uv accept, of each cell that can be recommended, with
-    the line that makes its environment. One that is repaired has the pins with which it works, not
-    those of its lock.
+    """By cell name: the text of a constraints file for pip and uv, for each cell that can be
+    recommended, with the command that makes its environment. A repaired cell has the pins with
+    which it works, not those of its lock.
 
-    Of a cell with evidence of two device classes, that of the GPU is told; variables, of either
-    that knows them and is of the same lock.
+    If a cell has results of both device classes, the one of the GPU counts. Environment variables
+    come from either, if both have the same lock.
     """
     repairs = repairs or {}
     lines = install_lines(results, facts, repairs)
@@ -108,7 +108,7 @@ def install_lines(
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair],
 ) -> dict[str, InstallLine]:
-    """By cell name: how the environment is made of each cell that has constraints."""
+    """By cell name: how to make the environment, for each cell that has constraints."""
     known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
     return {
         name: facts.line(
@@ -121,7 +121,7 @@ def install_lines(
 
 
 def _best(results: Sequence[Evidence]) -> dict[str, Evidence]:
-    """By name: the cells that can be recommended."""
+    """By cell name: the results of cells that can be recommended."""
     best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {name: e for name, e in sorted(best.items()) if verdict.restores_all(e)}
 
@@ -131,7 +131,7 @@ def _installed(e: Evidence, repair: Repair | None) -> Mapping[str, str]:
 
 
 def _pins(installed: Mapping[str, str]) -> dict[str, str]:
-    """Those that have a valid name and version."""
+    """The packages that have a valid name and version."""
     pins = (_pin(*one) for one in sorted(installed.items()))
     return dict(pin.split("==") for pin in pins if pin)
 
@@ -152,13 +152,13 @@ def _constraints(e: Evidence, install: InstallLine, repair: Repair | None) -> st
         moved = (
             f"{name} {old or 'none'} -> {new or 'none'}" for name, (old, new) in _moved(repair)
         )
-        lines.append(f"# Repaired: {line(repair.requirement)}, not as its lock: {', '.join(moved)}")
+        lines.append(f"# Repaired: {line(repair.requirement)}; unlike its lock: {', '.join(moved)}")
     pins = [f"{name}=={version}" for name, version in _pins(installed).items()]
     lines.append(f"{install_line.LABEL}{line(install.command(install_line.FILE))}")
     lines += [f"#   {line(note)}" for note in install.notes()]
     lines.append(
         "# The lock of the same name in constraints/locks/ has hashes"
-        + (" of what it was before." if repair else ".")
+        + (", without the repair." if repair else ".")
     )
     odd = len(installed) - len(pins)
     if odd:
@@ -167,7 +167,8 @@ def _constraints(e: Evidence, install: InstallLine, repair: Repair | None) -> st
 
 
 def _moved(repair: Repair) -> list[tuple[str, tuple[str | None, str | None]]]:
-    """What a repair changes, where it has a name and versions that can be."""
+    """The packages that a repair changes, with old and new version; only valid names and
+    versions."""
     return [
         (name, pair)
         for name, pair in sorted(repair.changes.items())

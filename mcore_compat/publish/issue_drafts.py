@@ -1,4 +1,4 @@
-"""Stage findings → texts that can be sent to a package's maintainers as they are. Pure."""
+"""Stage findings → issue texts for a package's maintainers, ready to send. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.verdict import failing, gist
 
 FOLDER = "upstream"
-"""Beside the report."""
+"""The folder of the issue texts, beside the report."""
 
 REPEAT = """\
 # in a checkout of this project; makes an environment from a lock with hashes
@@ -22,24 +22,24 @@ MOST_CELLS = 12
 
 
 def path(finding: Finding) -> str:
-    """The name of a finding's file: the same for the same cause."""
+    """The name of a finding's file; the same cause always has the same name."""
     subject = re.sub(r"[^a-z0-9.]+", "-", finding.subject.lower()).strip("-")
     return f"{subject}-{finding.fingerprint}.md" if finding.fingerprint else f"{subject}.md"
 
 
 def texts(findings: Sequence[Finding], by_name: Mapping[str, Evidence]) -> dict[str, str]:
-    """The text of every finding that somebody should hear of, by file name; not before it is known
-    whether an axis decides or a package that the failure points at."""
+    """By file name: the issue text of every finding that maintainers should know of. A finding has
+    no text until it is known whether an axis or another package causes it."""
     return {path(finding): text(finding, by_name) for finding in findings if wanted(finding)}
 
 
 def wanted(finding: Finding) -> bool:
-    """Whether there is a text of it."""
+    """Whether a finding has an issue text."""
     return finding.kind != KEPT and not finding.undecided
 
 
 def text(finding: Finding, by_name: Mapping[str, Evidence]) -> str:
-    """The issue's text, Markdown: title, versions, how to repeat it, what is seen, the rule."""
+    """The issue text in Markdown: title, versions, how to reproduce it, what happens, the rule."""
     e = by_name[finding.cells[0]]
     check = next(
         (c for c in e.checks if c.failure and c.failure.fingerprint == finding.fingerprint), None
@@ -67,9 +67,9 @@ def _title(finding: Finding, e: Evidence, check: CheckResult | None) -> str:
         relation = finding.relations[0]
         which = "with which every default-spec checkpoint restores" if failing(e) else "which works"
         other = f"{relation.on} {e.pins[relation.on]}"
-        return f"{relation.package} {relation.version} rules out {other}, {which}"
+        return f"{relation.package} {relation.version} excludes {other}, {which}"
     if finding.imported_in:
-        return f"{finding.subject}, which no requirement asks for"
+        return f"{finding.subject}, which no requirement declares"
     if check is None or check.failure is None:
         return finding.subject
     message = (gist(check.failure.message).splitlines() or ["no message"])[0]

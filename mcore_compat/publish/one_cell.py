@@ -1,4 +1,4 @@
-"""What is known of one cell, from results alone: its verdict, and why it fails."""
+"""The verdict of one cell and why it fails, from stored results only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcore_compat.run.context import Context
 def results_of(
     cell: Cell, workspace: Workspace, check_sets: Iterable[str] = (MAIN,)
 ) -> tuple[Evidence, ...]:
-    """The stored results of check sets in a cell, one for each device class that has one."""
+    """The stored results of a cell: one for each check set and device class that has one."""
     paths = (
         evidence.path_of(cell.name, device, workspace.results, name)
         for name in check_sets
@@ -34,10 +34,10 @@ def results_of(
 
 
 def without_result(cell: Cell, context: Context) -> str:
-    """Why a cell without a result cannot be installed, as far as kept metadata tells.
+    """Why a cell without a result cannot be installed, by the stored metadata.
 
     Raises:
-        UsageError: nothing is known of it; says how to run it.
+        UsageError: the metadata does not exclude the cell. The message says how to run it.
     """
     answers = resolvability.sweep(
         [cell], context.matrix, context.releases, offline=True, jobs=1, say=lambda line: None
@@ -49,8 +49,8 @@ def without_result(cell: Cell, context: Context) -> str:
 
 
 def untested(cell: Cell, context: Context) -> list[str]:
-    """What is known of a cell that was not run, by what was run of its releases; empty where that
-    is nothing.
+    """What the results of other cells show about a cell that was not run; empty if they show
+    nothing.
 
     Raises:
         MatrixError: the digests of sources are not valid.
@@ -59,14 +59,14 @@ def untested(cell: Cell, context: Context) -> list[str]:
     graded = grades.of(cell.pins) if grades else ()
     told = [line for one in graded for line in untested_releases.told(one)]
     ask = untested_releases.command(cell.pins, context.matrix, context.releases)
-    rows = [f"{cell.name} was not run; what is known of its releases:", *told]
-    rows += [f"to settle it, in a minute or two: {ask}"] if ask else []
+    rows = [f"{cell.name} was not run; other cells with its releases show:", *told]
+    rows += [f"test it in a minute or two: {ask}"] if ask else []
     return rows if told else []
 
 
 def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:
-    """Each cause of a cell's failures, and over which versions it was seen in all `results` of
-    its device class."""
+    """Each cause of a cell's failures as lines of text, with the versions in which it occurs
+    according to all `results` of the cell's device class."""
     if result.reason:
         yield f"{result.reason.kind}: {result.reason.message}"
     cells = combinations.cells(context.matrix, context.releases)
@@ -93,7 +93,7 @@ def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> I
 
 
 def _published(context: Context) -> Grades | None:
-    """What grades are from; None where nothing is published yet."""
+    """Grades of untested releases from the published data; None if nothing is published."""
     try:
         known = published.load(context.workspace.published)
     except EvidenceError:
@@ -104,10 +104,10 @@ def _published(context: Context) -> Grades | None:
 def _beyond(
     fingerprint: str, device_class: str, grades: Grades | None, context: Context
 ) -> Iterator[str]:
-    """To which releases that were not run a published cause extends."""
+    """The untested releases to which a published cause extends, as lines of text."""
     try:
         cause = grades.known.cause(fingerprint, device_class) if grades else None
-    except UsageError:  # of a machine's own run
+    except UsageError:  # the cause was only seen on this machine
         return
     if grades and cause:
         untested = UntestedReleases(grades, context.matrix, context.releases)

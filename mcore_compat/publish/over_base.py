@@ -1,5 +1,6 @@
-"""What ran over packages that were there before, a vendor's container for example: never evidence
-of a locked cell, and shown beside it with what it differs in."""
+"""Results over a base, i.e. over packages that were already installed, e.g. in a vendor's
+container. They never count as results of a locked cell, and are shown beside it with the
+differences."""
 
 from __future__ import annotations
 
@@ -17,26 +18,26 @@ from mcore_compat.run.check_sets import MAIN, CheckSet
 
 @dataclass(frozen=True, kw_only=True)
 class OverBase:
-    """One such result; `stale`: why it does not hold any more, else empty."""
+    """A result over a base. `stale`: why it is out of date, or empty."""
 
     evidence: Evidence
     stale: str
 
     @property
     def lock_of(self) -> str:
-        """The cell whose lock it was made from."""
+        """The cell whose lock was installed over the base."""
         assert self.evidence.base is not None
         return self.evidence.base["cell"]
 
     @property
     def outcome(self) -> str:
-        """In words: a run that was cut short has no verdict."""
+        """The outcome in words; an incomplete run has no verdict."""
         e = self.evidence
         return verdict.spelt(e.outcome) if e.complete else f"incomplete, {len(e.checks)} checks"
 
 
 def load_all(workspace: Workspace) -> tuple[OverBase, ...]:
-    """All of the main suite, sorted by cell and device class.
+    """All results of the main suite over a base, sorted by cell and device class.
 
     Raises:
         EvidenceError: as `results`.
@@ -47,21 +48,21 @@ def load_all(workspace: Workspace) -> tuple[OverBase, ...]:
 
 
 def results(check_set: CheckSet, workspace: Workspace) -> tuple[Evidence, ...]:
-    """All of a check set, sorted by cell and device class.
+    """All results of a check set over a base, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt, or tells of no base.
+        EvidenceError: a file is corrupt, or its result has no base.
     """
     every = store.load_all(workspace.over_base, check_set.name)
     for e in every:
         if e.base is None:
             where = f"over-base/{e.cell}/{check_set.name}.{e.device_class}.json"
-            raise EvidenceError(f"reports/{where} tells of no base; remove it")
+            raise EvidenceError(f"reports/{where} is not a result over a base; remove it")
     return every
 
 
 def stale(result: Evidence, check_set: CheckSet, workspace: Workspace) -> str:
-    """Why a result does not hold any more: its lock or its checks are not today's."""
+    """Why a result is out of date, in its lock or its checks; empty if it is not."""
     assert result.base is not None
     path = workspace.lock(result.base["cell"])
     if not path.exists():
@@ -73,13 +74,14 @@ def stale(result: Evidence, check_set: CheckSet, workspace: Workspace) -> str:
 
 
 def gpu(platform: Mapping[str, Any]) -> str:
-    """Which GPU, on a machine that has one. Plain text."""
+    """The GPU of a machine that has one. Plain text."""
     said = f"capability {platform.get('capability')}, driver {platform.get('driver')}"
     return f"{platform['gpu']}, {said}, {platform.get('gpus', 1)} of them"
 
 
 def facts(base: Base | None) -> tuple[tuple[str, str], ...]:
-    """What is said of a base, each with its name: whose lock, and all that differs. Plain text."""
+    """The facts about a base, as name and text: whose lock was installed, and all differences.
+    Plain text."""
     if base is None:
         return ()
     rows = [("lock of", base["cell"])]
@@ -87,6 +89,6 @@ def facts(base: Base | None) -> tuple[tuple[str, str], ...]:
         rows.append(("CUDA toolkit", base["toolkit"] or "none"))
     for name, versions in sorted(base["differs"].items()):
         there = versions["there"] or "none"
-        rows.append(("differs", f"{name} {there} there, {versions['lock']} in the lock"))
+        rows.append(("differs", f"{name} {there} in the base, {versions['lock']} in the lock"))
     rows += [("changed", f"{name}: {how}") for name, how in sorted(base.get("changed", {}).items())]
     return (*rows, *(("requirement not met", text) for text in base["unmet"]))

@@ -1,4 +1,4 @@
-"""The published report of each check set beside the main one. Pure but for `texts`."""
+"""The published report of each check set other than the main one. Pure, except `texts`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
 
 MEMORY = "peak memory, bytes"
-"""What a check of the GPU tier records; the same name as in `suite/gpu/` (a test compares them)."""
+"""The key under which a check of the GPU tier records its peak memory; the same as in `suite/gpu/`
+(a test compares them)."""
 
 IMPLEMENTATION = "implementation"
-"""Where a check of a quantization format records what ran: `CUDA extension`, for example."""
+"""The key under which a check of a quantization format records which implementation ran, e.g.
+`CUDA extension`."""
 
 Stale = Callable[[Evidence], str]
-"""Why a result over a base does not hold any more, else empty."""
+"""Why a result over a base is out of date, or empty."""
 
 
 def texts(workspace: Workspace) -> dict[Path, Callable[[], str]]:
-    """By file: how its text is made.
+    """By file: the function that makes its text.
 
     Raises:
-        EvidenceError: a result is corrupt, or lies among those over a base and tells of none.
+        EvidenceError: a result is corrupt, or one in the folder of results over a base has none.
     """
     return {
         workspace.reports / f"{part.name.upper()}.md": functools.partial(
@@ -48,12 +50,12 @@ def texts(workspace: Workspace) -> dict[Path, Callable[[], str]]:
 
 
 def never_on_a_gpu(results: Iterable[Evidence]) -> bool:
-    """Whether no check of a part ever made its assertion on a GPU, over a base or not."""
+    """Whether no check ever made its assertion on a GPU, over a base or not."""
     return all(_not_asked(c) for e in results if e.device_class == "gpu" for c in e.checks)
 
 
 def markdown(part: CheckSet, results: Sequence[Evidence], stale: Stale = lambda result: "") -> str:
-    """The whole report of a part: of locked cells, and of what ran over a base."""
+    """The report of a check set: results of locked cells and over a base."""
     by_class = {
         name: sorted((e for e in results if e.device_class == name), key=_rank)
         for name in sorted({e.device_class for e in results}, reverse=True)
@@ -77,8 +79,8 @@ def _rank(e: Evidence) -> tuple[object, ...]:
 
 
 def _of_class(results: Sequence[Evidence], stale: Stale) -> dict[str, Any]:
-    """All runs of a part on one device class, each cause and each reason of what was not asked with
-    its checks; `costs` are the checks that recorded their memory."""
+    """All runs on one device class, with the checks of each cause, of each condition, and of each
+    reason why checks were not run; `costs`: the checks that recorded their memory."""
     checks = [(e, check) for e in results for check in e.checks]
     silent = sorted((pair for pair in checks if _not_asked(pair[1])), key=_reason)
     return {
@@ -109,7 +111,8 @@ def _not_asked(check: CheckResult) -> bool:
 
 
 def _table(e: Evidence) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
-    """Its columns, by kind of check their symbols, and which implementation ran."""
+    """The table of a result: its columns, the symbols by kind of check, and the implementation by
+    kind of check."""
     by_kind = e.by_kind()
     columns = [*e.families(), *([""] if any("" in mine for mine in by_kind.values()) else [])]
     symbols = {
@@ -120,7 +123,7 @@ def _table(e: Evidence) -> tuple[list[str], dict[str, list[str]], dict[str, str]
 
 
 def _implementations(mine: Mapping[str, CheckResult]) -> str:
-    """Which implementation of a format ran; with its families, where not the same in all."""
+    """Which implementation of a format ran; with the families, if they differ."""
     by_text: dict[str, list[str]] = {}
     for family, check in mine.items():
         if name := check.details.get(IMPLEMENTATION):

@@ -1,6 +1,7 @@
-"""Stage evidence → pictures: the matrix as SVG, badges as SVG and for the shields endpoint. Pure.
+"""Stage results → pictures: the matrix as SVG; badges as SVG and as JSON for the shields endpoint.
+Pure.
 
-The endpoint's form: https://shields.io/badges/endpoint-badge, version 1 of its schema.
+The JSON follows https://shields.io/badges/endpoint-badge, version 1 of its schema.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.levels import Level, Square
 
 PICTURES, BADGES = "pictures", "badges"
-"""Folders beside the report."""
+"""Their folders, beside the report."""
 
 FILLS = {
     Level.NOTHING: ("#b3261e", "#ffffff", "#ff8b82", "#0d1117"),
@@ -33,7 +34,8 @@ FILLS = {
     Level.UNBUILDABLE: ("#d0d7de", "#1f2328", "#484f58", "#f0f6fc"),
     Level.UNTESTED: ("#ffffff", "#57606a", "#161b22", "#9ea7b3"),
 }
-"""By level: square and text in light, then in dark; text is at least 4.5:1 on its square."""
+"""By level: colours of square and text in light mode, then in dark mode. The contrast of text and
+square is at least 4.5:1."""
 
 _COLORS = {"green": "#1a7f37", "yellow": "#f2cc60", "red": "#b3261e", "grey": "#57606a"}
 
@@ -42,7 +44,7 @@ Badge = tuple[str, str, str]
 
 
 def texts(all_: Collated) -> dict[str, str]:
-    """Every picture's text by its path beside the report."""
+    """The text of every picture, by its path relative to the report's folder."""
     by_path: dict[str, str] = {}
     for device_class in all_.classes:
         table = squares(all_.by_class[device_class], all_.matrix.expected)
@@ -58,7 +60,7 @@ def texts(all_: Collated) -> dict[str, str]:
 
 
 def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
-    """By series of megatron-core and ModelOpt: the evidence of the pair on its default stack."""
+    """By series of megatron-core and ModelOpt: the result of the pair on its default stack."""
     return {
         (series_of(e.pins["megatron-core"]), series_of(e.pins["nvidia-modelopt"])): e
         for e in results
@@ -67,7 +69,7 @@ def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
 
 
 def squares(results: Iterable[Evidence], rules: Sequence[Pairs]) -> dict[tuple[str, str], Square]:
-    """By pair, what the headline says of it."""
+    """By pair: its square in the headline matrix."""
     return {pair: levels.square(e, rules) for pair, e in pairs(results).items()}
 
 
@@ -77,8 +79,8 @@ def matrix(
     columns: Sequence[str],
     device_class: str,
 ) -> str:
-    """The squares of all pairs, the newest first; one that has no result is `untested`, never left
-    out."""
+    """The matrix as SVG, the newest series first. A pair without a result is shown as
+    `untested`."""
     newest_rows, newest_columns = [*reversed(rows)], [*reversed(columns)]
     none = levels.square(None)
     lines = {
@@ -101,7 +103,7 @@ def matrix(
 
 
 def span(series: Sequence[str]) -> str:
-    """`0.21 to 0.47`, or the only one."""
+    """A range of series: `0.21 to 0.47`, or the only one."""
     return series[0] if len(series) == 1 else f"{series[0]} to {series[-1]}"
 
 
@@ -111,7 +113,7 @@ def badges(
     columns: Sequence[str],
     device_class: str,
 ) -> dict[str, Badge]:
-    """By file name: a badge for each series of either package, and one for the newest pair."""
+    """By file name: a badge for each series of both packages, and one for the newest pair."""
     by_name: dict[str, Badge] = {}
     for axis, stem, mine, other in (
         ("megatron-core", "mcore", rows, "ModelOpt"),
@@ -143,17 +145,17 @@ def badges(
 
 
 QUANTIZE = frozenset({Level.QUANTIZES, Level.TE_SOME, Level.TE, Level.GPU})
-"""Levels on which quantized state of every format and family comes back."""
+"""The levels at which quantized state is restored for every format and family."""
 
 
 def endpoint(label: str, message: str, color: str) -> str:
-    """A badge in the form that the shields endpoint reads."""
+    """A badge as JSON for the shields endpoint."""
     data = {"schemaVersion": 1, "label": shown(label), "message": shown(message), "color": color}
     return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
 
 def badge(label: str, message: str, color: str) -> str:
-    """A badge as SVG. Its text is stretched to the room it was given, whatever the font."""
+    """A badge as SVG. Its text is stretched to its width, whatever the font."""
     texts = [" ".join(shown(text).split()) for text in (label, message)]
     return render(
         "badge.svg",

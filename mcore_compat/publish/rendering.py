@@ -1,5 +1,5 @@
-"""Templates → text: pages and pictures in HTML and SVG, reports in Markdown. All foreign text is
-escaped on its way through a template, by the ending of the template's name. Pure."""
+"""Templates → text: pages and pictures in HTML and SVG, reports in Markdown. Templates escape all
+foreign text, by the extension of the template. Pure."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ NAMES = {
     "torch": "torch",
     "python": "python",
 }
-"""What an axis is called at the head of a column."""
+"""The names of the axes in column heads."""
 
 _INLINE = re.compile(
-    r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is no link: left as it is
+    r"(?<=\w)(?P<extra>\[[\w.+-]*\](?![\[(]))"  # `name[extra]` is not a link: left as it is
     r"|(?P<entity>&(?=[#\w]|$))"
     r"|(?P<tag><(?=[A-Za-z/!?]|$))"
     r"|(?P<mark>[`*~|\[\]]|(?<=\s)#(?=#*$)|(?<!\w)_+|_+(?!\w)|\\(?=[!-/:-@\[-`{-~]|$))"
 )
-"""What Markdown may read as markup wherever it stands in a line."""
+"""Text that Markdown may read as markup anywhere in a line."""
 
 _START = re.compile(r"#{1,6}(?=\s|$)|[-+](?=\s|$)|>|[-=:](?=[-=:\s|]*$)|\d{1,9}(?=[.)](?:\s|$))")
-"""What it reads as markup where a line begins."""
+"""Text that Markdown reads as markup at the beginning of a line."""
 
 
 def shown(value: Any) -> Any:
-    """A text without control characters and without what hides or turns text; else as it is."""
+    """A text without control characters and without characters that hide or reverse text. Markup
+    and other types are returned unchanged."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return plain(value)
@@ -53,19 +54,20 @@ def _html(text: str) -> Markup:
 
 
 def _put_html(value: Any) -> Any:
-    """What a template puts on a page: as `shown`, and escaped; most texts come again and again."""
+    """A value as a template puts it on a page: `shown`, and escaped. Cached, because most texts
+    occur many times."""
     return _html(value) if type(value) is str else shown(value)
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def markdown(text: str) -> Markup:
-    """Foreign text as Markdown that reads as it is: on one line, in a table too, and escaped only
-    where it would be markup."""
+    """Foreign text as Markdown that renders literally: on one line, also in a table, and escaped
+    only where it would be markup."""
     text = _line(text)
     start = _START.match(text)
     if start is None:
         return Markup(_INLINE.sub(_escaped, text))
-    at = start.end() if text[0].isdigit() else 0  # `1.` is no number of a list once it is `1\.`
+    at = start.end() if text[0].isdigit() else 0  # `1\.` does not start a numbered list
     return Markup(f"{text[:at]}\\{text[at]}{_INLINE.sub(_escaped, text[at + 1 :])}")
 
 
@@ -89,7 +91,7 @@ def _put_text(value: Any) -> Markup:
 
 
 def code(text: str, *, table: bool = False) -> Markup:
-    """A name or a command as code in Markdown; `table`: within a row of a table."""
+    """A name or a command as code in Markdown; `table`: inside a table row."""
     line = _line(text) or "-"
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     room = " " if "`" in (line[0], line[-1]) else ""
@@ -98,14 +100,14 @@ def code(text: str, *, table: bool = False) -> Markup:
 
 
 def codes(texts: Sequence[str], *, table: bool = False, most: int = 30) -> Markup:
-    """Names as code, with commas; how many there are beyond `most`."""
+    """Names as code, separated by commas; beyond `most`, only their number."""
     names = Markup(", ").join(code(text, table=table) for text in texts[:most])
     more = len(texts) - most
     return names + f" and {more} more" if more > 0 else names
 
 
 def block(text: str) -> Markup:
-    """Lines as a block of code in Markdown that none of them can end early."""
+    """Lines as a code block in Markdown, with a fence that none of the lines contains."""
     lines = [shown(line) for line in text.splitlines()]
     runs = (len(run) for line in lines for run in re.findall("`+", line))
     fence = "`" * max(3, 1 + max(runs, default=0))
@@ -119,12 +121,12 @@ def short(text: str, most: int) -> str:
 
 
 def tail(traceback: str) -> str:
-    """The end of a traceback, as much of it as is shown."""
+    """The last lines of a traceback, as reports show it."""
     return "\n".join(traceback.rstrip().splitlines()[-40:])
 
 
 def script_json(value: Any) -> Markup:
-    """Data for a `<script type="application/json">`: nothing in it can end the script."""
+    """Data for a `<script type="application/json">`, escaped so that it cannot end the script."""
     text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -140,14 +142,14 @@ def _clean(value: Any) -> Any:
 
 
 def address(*parts: str) -> str:
-    """A relative address, each part escaped."""
+    """A relative URL, each part escaped."""
     return "/".join(quote(part, safe="") for part in parts)
 
 
 @functools.cache
 def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
-    """The templates: everything is escaped, nothing undefined is passed over. `put` makes markup
-    of what a template puts out."""
+    """The template environment: everything is escaped, and an undefined name is an error. `put`
+    converts each value that a template prints to markup."""
     templates = Environment(
         loader=PackageLoader("mcore_compat.publish"),
         autoescape=True,
@@ -167,7 +169,8 @@ def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template's text. A page takes `root`, the way to the site's root: empty or `../`."""
+    """The text of a template. Pages need `root`, the relative URL of the site's root: empty or
+    `../`."""
     puts = {"md": _put_markdown, "txt": _put_text}
     put = puts.get(template.rpartition(".")[2], _put_html)
     return environment(put).get_template(template).render(**values)

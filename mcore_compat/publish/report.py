@@ -1,4 +1,4 @@
-"""Stage evidence → publish: every published file but the site, from evidence alone. Pure but for
+"""Stage results → published files: all but the site, from results only. Pure, except `stage` and
 `write`."""
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mcore_compat.publish.collation import Collated
 from mcore_compat.results import verdict_index
 
 Texts = Mapping[Path, Callable[[], str | Iterable[str]]]
-"""Files, and how the text of each, or its pieces, are made."""
+"""By file: the function that makes its text, whole or in pieces."""
 
 
 def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterable[str]]]:
-    """Every published file and how its text, or its pieces, are made; all but the site."""
+    """Every published file but the site, and the function that makes its text."""
     by_name = {e.cell: e for e in all_.found}
     facts = InstallFacts(matrix=all_.matrix, releases=all_.releases)
     by_path: dict[str, str] = {
@@ -52,13 +52,13 @@ def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterab
 
 
 def drift(by_path: Texts) -> list[Path]:
-    """The published files that are not what the evidence makes."""
+    """The published files that differ from what the results make, and those to remove."""
     changed = [path for path, make in by_path.items() if not _is_there(path, "".join(make()))]
     return [*changed, *outdated(by_path)]
 
 
 def _is_there(path: Path, text: str) -> bool:
-    """Whether a file is as it is to be; what cannot be read is not."""
+    """Whether a file has this text; False if it cannot be read."""
     try:
         return path.read_bytes() == text.encode()
     except OSError:
@@ -66,7 +66,8 @@ def _is_there(path: Path, text: str) -> bool:
 
 
 def outdated(by_path: Texts) -> list[Path]:
-    """Texts of findings, constraints of cells, and pictures, that are none any more."""
+    """Published files to remove: issue texts, constraints, pictures and badges that the results no
+    longer make."""
     roots = [path.parent for path in by_path if path.name == compatibility_page.NAME]
     kinds = (
         f"{issue_drafts.FOLDER}/*.md",
@@ -80,23 +81,23 @@ def outdated(by_path: Texts) -> list[Path]:
 
 
 def stage(by_path: Texts, changes: file_group.Changes) -> list[Path]:
-    """Write beside its place every published file that is not as it is to be; which they are."""
+    """Stage every published file that differs from what the results make. Returns these files."""
     written = []
     for path, make in by_path.items():
         text = make()
         if not (
             isinstance(text, str) and _is_there(path, text)
-        ):  # else of thousands of files each would be put in the place of its equal
-            changes.write(path, text, durable=False)  # made again from evidence at any time
+        ):  # thousands of unchanged files are not rewritten
+            changes.write(path, text, durable=False)  # can be made again from results at any time
             written.append(path)
     return written
 
 
 def write(by_path: Texts) -> None:
-    """Write every published file, and remove those that are none any more: all or none.
+    """Write every published file and remove the outdated ones: either all changes are made or none.
 
     Raises:
-        InfrastructureError: the disk is full or not writable; all is then as it was.
+        InfrastructureError: the disk is full or not writable; nothing is changed then.
     """
     with file_group.Changes() as changes:
         stage(by_path, changes)

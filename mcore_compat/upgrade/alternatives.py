@@ -1,4 +1,4 @@
-"""What to take instead of TO, where TO is no clean upgrade. Pure."""
+"""Which cells to use instead of TO if the answer for TO is no. Pure."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ PAIR = ("megatron-core", "nvidia-modelopt")
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A cell to take instead of TO. `moved`: the axes on which it is not TO; `steps`: how many
-    tested versions lie between, in all; `cuda`: the major version of its torch's; `checkpoints`:
-    what is known of FROM's there; `lost`: what of the profile works in FROM and not there, and
-    why, in words; `open`: what of it the results there do not have."""
+    """A cell to use instead of TO.
+
+    - `moved`: the axes whose version differs from TO's.
+    - `steps`: how many tested versions it is away from TO, summed over the axes.
+    - `cuda`: the major version of CUDA that its torch is built for.
+    - `checkpoints`: whether the checkpoints of FROM load in it, in a few words.
+    - `lost`: what works in FROM and fails in it, of the profile, each with the reason.
+    - `open`: what works in FROM, of the profile, and has no result in it.
+    """
 
     cell: str
     pins: Mapping[str, str]
@@ -47,8 +52,9 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidate:
-    """A cell, how far it is from TO, and what of FROM is lost there, `checks` and checkpoints;
-    `open`: checks that its results do not have."""
+    """A cell, its distance from TO, and what it loses. `checks`: those that work in FROM and fail
+    in it; `over`: how the checkpoints of FROM load in it; `open`: checks that work in FROM and have
+    no result in it."""
 
     found: Evidence
     moved: tuple[str, ...]
@@ -63,20 +69,25 @@ class _Candidate:
 
     @property
     def distance(self) -> tuple[bool, int, int, str]:
-        """The megatron-core of TO first: a ModelOpt is changed more easily."""
+        """To sort by, the nearest first. Cells with the megatron-core of TO come before all others,
+        because ModelOpt is easier to change."""
         return PAIR[0] in self.moved, len(self.moved), self.steps, self.found.cell
 
 
 def alternatives(
     origin: Side, target: Side, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> tuple[Alternative, ...]:
-    """Cells in which all of the profile works that works in FROM, the nearest to TO first, at most
-    `MOST`; without those of which not all is known, where there are others. Last, where there is
-    none with the megatron-core of TO, the one with it that loses least, and where there is none at
-    all, that of all cells; if it loses less than TO.
+    """At most `MOST` cells that keep everything in the profile that works in FROM, the nearest to
+    TO first. Cells with results of every such check are preferred.
 
-    They lie in the direction of TO: of megatron-core and ModelOpt, none moves the other way. Empty
-    where nothing of the profile works in FROM.
+    One more cell may follow, which loses something, but less than TO:
+
+    - If no cell keeps everything: the cell that loses least.
+    - If none of those that do has the megatron-core of TO: the one with that megatron-core that
+      loses least.
+
+    In no cell does megatron-core or ModelOpt move in the opposite direction to TO. Empty if nothing
+    in the profile works in FROM.
     """
     old = origin.found
     wanted = tuple(
@@ -94,7 +105,7 @@ def alternatives(
     kept = [c for c in kept if not c.open] or kept
     chosen = sorted(kept, key=lambda c: c.distance)[:MOST]
     better = [c for c in others if c.losses and (here is None or _loses_less(c, here))]
-    if chosen:  # else who wants the megatron-core of TO reads of none that has it
+    if chosen:  # a reader who needs the megatron-core of TO must find one cell that has it
         moved = all(PAIR[0] in c.moved for c in chosen)
         better = [c for c in better if moved and PAIR[0] not in c.moved]
     chosen += sorted(better, key=lambda c: (c.losses, *c.distance))[:1]
@@ -103,14 +114,14 @@ def alternatives(
 
 
 def _loses_less(one: _Candidate, here: _Candidate) -> bool:
-    """Whether it loses less than TO; checkpoints that were not loaded there speak for none."""
+    """Whether it loses less than TO. Checkpoints that were never loaded in it do not count."""
     if one.over.state == NOT_TESTED:
         return len(one.checks) < len(here.checks)
     return one.losses < here.losses
 
 
 def _on_the_way(origin: Side, there: Mapping[str, str], target: Side) -> bool:
-    """Whether a cell is neither of the two, and a move from FROM in the direction of TO."""
+    """Whether a cell is neither FROM nor TO, and moves from FROM in the direction of TO."""
     moves = {*differing(origin.pins, there)} & {*PAIR}
     wrong = moves & ({*back(origin.pins, there)} ^ {*back(origin.pins, target.pins)})
     return bool(moves and not wrong and differing(target.pins, there))
@@ -138,13 +149,13 @@ def _candidate(
 
 
 def _steps(versions: Sequence[str], start: str, end: str) -> int:
-    """How many of the tested versions one goes over."""
+    """How many tested versions apart two versions are."""
     low, high = sorted((parsed(start), parsed(end)))
     return sum(low < parsed(version) <= high for version in versions)
 
 
 def _refused(over: Checkpoints) -> tuple[Route, ...]:
-    """What is known not to load there by itself."""
+    """The checkpoints that are known not to load directly, and that matter to the user."""
     lost = (r for load in (Load.LOST, Load.OPEN, Load.THROUGH) for r in over.of(load))
     return tuple(r for r in lost if r.decides)
 
@@ -165,7 +176,7 @@ def _alternative(
 
 
 def _lost(one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInputs) -> list[str]:
-    """What is lost there, each reason once, that with most checks first."""
+    """What the cell loses, one text for each reason, the reason with most checks first."""
     by_reason: dict[str, list[CheckResult]] = {}
     there = {c.check: c for c in one.found.checks}
     rules = known.all_.matrix.expected
@@ -179,15 +190,15 @@ def _lost(one: _Candidate, origin: Mapping[str, CheckResult], known: UpgradeInpu
 
 
 def _checkpoints(over: Checkpoints) -> str:
-    """What is known of FROM's checkpoints."""
+    """Whether the checkpoints of FROM load, in a few words."""
     counted = replace(over, routes=tuple(r for r in over.routes if r.decides))
     if _refused(counted):
         return "some do not load"
     if over.state == NOT_TESTED or not counted.routes or counted.of(Load.UNTESTED):
         return NOT_TESTED
     if over.state != FRESH:
-        return f"load, but {over.state} since"
+        return f"loaded when last tested, but {over.state} since"
     if counted.of(Load.NOT_ASKED):
-        return "not all could be tried"
+        return "some could not be tested"
     some = any(r.condition and not r.as_in_origin for r in counted.routes)
     return "load, some only under a condition" if some else "load"

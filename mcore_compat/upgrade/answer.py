@@ -1,5 +1,5 @@
-"""Results of two cells → go, go with changes, or no, for a profile, with everything that speaks for
-it. Pure."""
+"""Results of two cells → go, go with changes, or no, for a profile, with every reason for it.
+Pure."""
 
 from __future__ import annotations
 
@@ -32,16 +32,20 @@ from mcore_compat.upgrade.reasons import RANK, UpgradeReason, Word, judged
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
 RESULTS = Path("reports/results")
-"""As documents name it: the same wherever they are made."""
+"""The folder as documents name it. Relative, so that a document is the same on every machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeAnswer:
-    """Everything that is said of an upgrade. What needs results of both cells is None where one
-    has none; `checkpoints` where FROM has none; `code`, what an upgrade breaks in the user's code,
-    where none was named. `accepted`: patterns of checks that may be lost; `rules`: the failures
-    that the matrix declares; `command`: what runs all that is out of date or missing, and answers
-    again."""
+    """The answer for one upgrade, with everything that its documents show.
+
+    - `difference`, `numbers`: None unless both cells have results.
+    - `checkpoints`: None if FROM has no results.
+    - `code`: what the upgrade breaks in the user's code; None if the user named no code.
+    - `accepted`: patterns of checks that the user can do without.
+    - `rules`: the failures that the matrix declares.
+    - `command`: runs everything that is out of date or missing, and answers again.
+    """
 
     word: Word
     reasons: tuple[UpgradeReason, ...]
@@ -67,13 +71,13 @@ class UpgradeAnswer:
 
     @property
     def cuda(self) -> tuple[int, int] | None:
-        """The major versions of CUDA, where they differ."""
+        """The major versions of CUDA in FROM and TO; None if they are equal."""
         both = self.origin.cuda, self.target.cuda
         return both if both[0] != both[1] else None
 
     @property
     def citations(self) -> tuple[Citation, ...]:
-        """The results that it is from."""
+        """The results that the answer is based on."""
         found = [side.found for side in (self.origin, self.target) if side.found]
         rows = [citation.of_result(result, RESULTS) for result in found]
         if self.checkpoints and self.checkpoints.taken:
@@ -83,13 +87,13 @@ class UpgradeAnswer:
 
     @property
     def works(self) -> bool:
-        """Whether anything of the profile is known to work in FROM."""
+        """Whether anything in the profile is known to work in FROM."""
         checks = self.origin.found.checks if self.origin.found else ()
         return any(c.outcome in HOLDS and self.profile.takes(c) for c in checks)
 
     @property
     def nearest(self) -> Alternative | None:
-        """Where no cell keeps all that works in FROM: the one that loses least."""
+        """The cell that loses least; None if a cell keeps everything that works in FROM."""
         return next((one for one in self.alternatives[:1] if one.lost), None)
 
 
@@ -100,8 +104,8 @@ def answer(
     accepted: Sequence[str] = (),
     code: ScanReport | None = None,
 ) -> UpgradeAnswer:
-    """From what is known. `accepted` are patterns of checks that may be lost; `code`: what an
-    upgrade breaks in the user's code."""
+    """The answer from the results so far. `accepted`: patterns of checks that the user can do
+    without; `code`: what the upgrade breaks in the user's code."""
     old, new = origin.found, target.found
     difference = comparison.difference(old, new) if old and new else None
     target_checked = bool(new and new.checks)

@@ -1,8 +1,9 @@
-"""Which of the changes that came together make something fail: delta debugging. Pure.
+"""Which of several simultaneous version changes cause a failure: delta debugging. Pure.
 
-A combination is the set of axes that are moved to their new version, all others being at their
-old one. Nothing is taken for granted of combinations that were not asked: that more changes fail
-where fewer do is what the search follows, and never what a set is called minimal for.
+A combination is a set of axes at their new version; all other axes are at their old one. The search
+tries combinations in an order that is good if a failure persists when more axes move, but it never
+concludes anything about a combination that was not tested: a set is called minimal only for its
+tested subsets.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from dataclasses import dataclass, field
 from mcore_compat.analysis.bisect.halving import CheckState
 
 Moved = frozenset[str]
-"""A combination: the axes that are moved."""
+"""A combination: the axes that are at their new version."""
 
 Ask = Callable[[Moved], CheckState | None]
-"""The state of a combination; None where it is not asked now."""
+"""Tests a combination and returns its state; None if it is not tested now."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Culprit:
-    """Axes that make it fail together, and no smaller combination of them that was asked does.
+    """Axes that together cause the failure, while no tested smaller combination of them does.
 
-    `silent`: smaller ones that cannot be asked; `unknown`: smaller ones that were not asked.
+    `silent`: smaller combinations that cannot be tested; `unknown`: those that were not tested.
     """
 
     axes: tuple[str, ...]
@@ -34,16 +35,17 @@ class Culprit:
 
     @property
     def proved(self) -> bool:
-        """Whether every smaller combination was seen to work."""
+        """Whether every smaller combination was tested and works."""
         return not self.silent and not self.unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blame:
-    """`culprits` are the minimal sets that were found, the smallest first.
+    """What the search found. `culprits`: the minimal failing sets, the smallest first.
 
-    `innocent`: combinations that work; `silent`: those that cannot be asked. `whole`: there is no
-    other minimal set, unless one change repairs what others break or it needs what cannot be asked.
+    `innocent`: combinations that work; `silent`: those that cannot be tested. `whole`: no other
+    minimal set exists, unless one change repairs what others break, or the set contains a
+    combination that cannot be tested.
     """
 
     culprits: tuple[Culprit, ...]
@@ -54,8 +56,9 @@ class Blame:
 
 @dataclass(frozen=True, kw_only=True)
 class BlameReport:
-    """What is to blame. `cells`: by combination, the cell that was asked; `why`: by combination,
-    why it cannot be; `open`: the cells that could still be asked; `seconds` for one of them."""
+    """What is to blame, with the cells that show it. `cells`: by combination, the tested cell;
+    `why`: by combination, why it cannot be tested; `open`: cells that could still be tested;
+    `seconds`: how long one of these takes."""
 
     blame: Blame
     cells: Mapping[tuple[str, ...], str] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class BlameReport:
     seconds: float = 0.0
 
     def reasons(self, combinations: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
-        """Combinations by why they cannot be asked; empty where that is not known."""
+        """Combinations, grouped by why they cannot be tested; the empty reason: not known."""
         reasons: dict[str, list[str]] = {}
         for axes in combinations:
             reasons.setdefault(self.why.get(axes, ""), []).append(" + ".join(axes))
@@ -72,7 +75,7 @@ class BlameReport:
 
 
 def combinations(axes: Sequence[str]) -> Iterator[Moved]:
-    """Every combination that moves some and not all, the smallest first."""
+    """Every combination that moves some of the axes and not all, the smallest first."""
     for size in range(1, len(axes)):
         yield from map(frozenset, itertools.combinations(axes, size))
 
@@ -83,14 +86,15 @@ def find(
     known: Mapping[Moved, CheckState] | None = None,
     hints: Iterable[Collection[str]] = (),
 ) -> Blame:
-    """Every minimal set of `axes` that makes it fail.
+    """Every minimal set of `axes` that causes the failure.
 
-    Nothing moved works, and all moved fails: that is the question. What is `known` is never asked,
-    and nothing is asked twice. `hints` are asked first: that is cheaper where they are right.
+    The caller has seen that it works with all axes at their old version and fails with all at
+    their new one. `known` combinations are not tested again, and none is tested twice. `hints` are
+    tested first, which saves tests if they are right.
     """
     search = _Search(axes, ask, known or {}, [frozenset(hint) for hint in hints])
     minimal: list[Moved] = []
-    # Another minimal set lacks an axis of each that was found: leave them out, one by one.
+    # Any other minimal set lacks at least one axis of each set found so far: leave each axis out.
     queue, seen = deque([Moved()]), {Moved()}
     whole = True
     while queue:
@@ -104,7 +108,7 @@ def find(
                 minimal.append(culprit)
         if culprit is None and search.states[rest] is None:
             whole = False
-        # What cannot be asked as a whole may hold smaller ones that fail.
+        # A combination that cannot be tested may contain smaller ones that fail.
         silent = culprit is None and search.states[rest] is CheckState.SILENT
         for axis in search.ordered(rest if silent else culprit or ()):
             further = out | {axis}
@@ -115,7 +119,7 @@ def find(
 
 
 class _Search:
-    """What is known so far, and how more is learnt."""
+    """The states known so far, and how to find more."""
 
     def __init__(
         self,
@@ -136,21 +140,23 @@ class _Search:
         }
 
     def ordered(self, moved: Iterable[str]) -> tuple[str, ...]:
-        """In the order in which the axes were given."""
+        """Sorted in the order in which the caller gave the axes."""
         return tuple(sorted(moved, key=self._axes.index))
 
     def bad(self, moved: Moved) -> bool:
-        """Whether it fails with these moved; asks where that is not known."""
+        """Whether a combination fails; tests it if that is not known."""
         if moved not in self.states:
             self.states[moved] = self._ask(moved)
         return self.states[moved] is CheckState.BAD
 
     def start(self, rest: Moved) -> Moved | None:
-        """A combination within `rest` that fails: one that is known, else `rest` itself."""
+        """A combination within `rest` that fails: a known one, else `rest` itself; None if neither
+        fails."""
         return self._known_bad(self._below(rest)) or (rest if self.bad(rest) else None)
 
     def least(self, moved: Moved) -> Moved:
-        """A combination within `moved`, which fails, of which no smaller one was seen to fail."""
+        """A failing combination within `moved`, none of whose subsets is known to fail. `moved`
+        itself fails."""
         while smaller := self._smaller(moved):
             moved = smaller
         return moved
@@ -160,8 +166,8 @@ class _Search:
         if known is not None:
             return known
         hinted = [hint for hint in self._hints if hint and hint < moved]
-        # Parts and what is left without them, ever finer; then all that is left to be asked, for
-        # a change may repair what another breaks.
+        # Ever smaller parts and their complements; then all other combinations, because one change
+        # may repair what another breaks.
         smaller = itertools.chain(hinted, self._parts(moved), self._below(moved))
         return next((axes for axes in smaller if self.bad(axes)), None)
 
@@ -178,14 +184,14 @@ class _Search:
             count = min(2 * count, len(order))
 
     def _below(self, moved: Moved) -> Iterator[Moved]:
-        """Smaller combinations within it that move anything, the smallest first."""
+        """The non-empty proper subsets of `moved`, the smallest first."""
         return combinations(self.ordered(moved))
 
     def _known_bad(self, among: Iterable[Moved]) -> Moved | None:
         return next((axes for axes in among if self.states.get(axes) is CheckState.BAD), None)
 
     def blame(self, minimal: Sequence[Moved], whole: bool) -> Blame:
-        """What the search came to."""
+        """The result of the search. `minimal`: the sets that it found."""
         every = [*self._below(self.every), self.every]
         return Blame(
             culprits=tuple(
@@ -205,5 +211,5 @@ class _Search:
     def _those(
         self, state: CheckState | None, among: Iterable[Moved]
     ) -> tuple[tuple[str, ...], ...]:
-        """Those of which this is known; None: that they were not asked."""
+        """The combinations that are in a state; `state` None: those that were not tested."""
         return tuple(self.ordered(axes) for axes in among if self.states.get(axes) is state)

@@ -1,4 +1,4 @@
-"""Whether the checkpoints of one cell load in another, and if not, by which way they do. Pure."""
+"""Whether the checkpoints of one cell load in another, directly or through further cells. Pure."""
 
 from __future__ import annotations
 
@@ -17,50 +17,54 @@ from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.upgrade.sides import UpgradeInputs
 
 Place = tuple[str, str]
-"""A cell and the kind of checkpoint that is held there."""
+"""A cell and the kind of checkpoint that exists in it."""
 
 INTO: Mapping[str, str] = {"default-to-modelopt": "modelopt"}
-"""By way: the kind that a model is of after loading, where it is not the kind that was saved."""
+"""By way of loading: the kind of the loaded model, if it is not the kind that was saved."""
 
 WITHIN: Mapping[str, Place] = {
     "restore": ("default", "modelopt"),
     "restore-back": ("modelopt", "default"),
 }
-"""By kind of check: from which kind of checkpoint to which a cell goes by itself."""
+"""By kind of check: which kind of checkpoint it converts, within one cell, into which other."""
 
 IN_ORIGIN: Mapping[str, str] = {"default-to-modelopt": "restore", STATE: STATE_KIND}
-"""By way: the check that asks the same of one cell alone."""
-
+"""By way of loading: the check that tests the same within one cell."""
 
 STATE_FORMAT = STATE_KIND.rpartition("-")[2]
-"""Of quantization: the one in which the exchange saves ModelOpt's state."""
+"""The quantization format in which the exchange saves ModelOpt's state."""
 
 BUILD = "build-modelopt"
-"""The check that asks of a cell alone for the model of all checkpoints but default-spec ones."""
+"""The check that builds the model from which all checkpoints but default-spec ones are saved."""
 
 NOT_TESTED = "not tested"
 
 
 class Load(Enum):
-    """How a checkpoint comes over."""
+    """How a checkpoint of FROM loads in TO."""
 
     WORKS = "works"
     THROUGH = "through others"
     LOST = "does not load"
-    OPEN = "does not load, and whether it loads in FROM was not run"
+    OPEN = "does not load, and loading it in FROM was not tested"
     BEFORE = "does not load in FROM either"
     NOT_SAVED = "FROM cannot save it"
-    NOT_ASKED = "could not be tried in TO"
+    NOT_ASKED = "could not be tested in TO"
     UNTESTED = NOT_TESTED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One kind of checkpoint of one family. `chain`: where it is held from FROM to TO, both
-    included, where it does not load by itself and this way is known; `condition`: the public code
-    under which alone it loads in TO; `as_in_origin`: where that takes nothing away, how FROM loads
-    it by itself; `why`: its failure in one line, without the condition where there is one;
-    `accepted`: somebody said that it may be lost; `counts`: the profile is about such ones."""
+    """How one kind of checkpoint of one family loads in TO.
+
+    - `chain`: the places through which it loads, from FROM to TO, both included; empty if it loads
+      directly, or no chain is known.
+    - `condition`: the public setting without which it does not load in TO, or empty.
+    - `as_in_origin`: why needing that condition loses nothing compared with FROM, or empty.
+    - `why`: its failure in one line; with a `condition`, the failure without it.
+    - `accepted`: the user can do without it.
+    - `counts`: users with this profile have such checkpoints.
+    """
 
     family: str
     way: str
@@ -79,7 +83,7 @@ class Route:
 
     @property
     def decides(self) -> bool:
-        """Whether somebody is hurt where it does not load."""
+        """Whether it matters to the user that it does not load."""
         return self.counts and not self.accepted
 
 
@@ -89,13 +93,13 @@ LABELS: Mapping[str, str] = {
     "default-to-modelopt": "default spec into ModelOpt spec",
     STATE: f"quantized {STATE_FORMAT}",
 }
-"""By way: what is loaded, in a few words."""
+"""By way of loading: what is loaded, in a few words."""
 
 ALL_KINDS = f"all {len(LABELS)} kinds"
 
 
 def about(routes: Iterable[Route]) -> str:
-    """`default spec, quantized fp8 of gpt; ModelOpt spec of mla-moe`: which are meant."""
+    """Which checkpoints: `default spec, quantized fp8 of gpt; ModelOpt spec of mla-moe`."""
     by_way: dict[str, list[str]] = {}
     for route in routes:
         by_way.setdefault(route.way, []).append(route.family)
@@ -111,7 +115,8 @@ def about(routes: Iterable[Route]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """All of them, sorted. `state`: `fresh`, `not tested`, or why that does not hold any more."""
+    """How every checkpoint loads, sorted. `state`: `fresh` (up to date), `not tested`, or why the
+    results are out of date; `taken`: when they were taken, or empty."""
 
     routes: tuple[Route, ...]
     state: str
@@ -124,8 +129,8 @@ class Checkpoints:
 def checkpoints(
     origin: Evidence, target: str, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> Checkpoints:
-    """What comes over from `origin` into the cell `target`. `accepted` are patterns of what may be
-    lost, as `restore-from[gpt:quantized]`."""
+    """How the checkpoints of `origin` load in the cell `target`. `accepted`: patterns of those that
+    the user can do without, e.g. `restore-from[gpt:quantized]`."""
     there, asked = known.loaded(target), known.answers(origin.cell, target)
     source = there.sources.get(origin.cell) if there else None
     routes = []
@@ -135,7 +140,7 @@ def checkpoints(
             routes.append(_route(origin, target, asked[key], family, way, known))
         elif source is None or way not in source.ways:
             routes.append(Route(family=family, way=way, load=Load.UNTESTED))
-        # else the family has no such checkpoint
+        # else the family has no checkpoint of this kind
     return Checkpoints(
         routes=tuple(
             replace(
@@ -154,20 +159,20 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "default-to-modelopt": frozenset({"restore"}),
     STATE: frozenset({"quantize"}),
 }
-"""By way: whoever uses one of these features has such checkpoints."""
+"""By way of loading: users of one of these features have such checkpoints."""
 
 
 def counts(family: str, way: str, profile: Profile) -> bool:
-    """Whether somebody with this profile has such checkpoints; those with ModelOpt's state are
-    saved in one format."""
+    """Whether users with this profile have such checkpoints. ModelOpt's state is saved in one
+    format only."""
     right_format = way != STATE or not profile.formats or STATE_FORMAT in profile.formats
     taken = not profile.families or family in profile.families
     return taken and right_format and bool(FEATURES[way] & {*profile.features})
 
 
 def _saved(origin: Evidence) -> Iterator[str]:
-    """By `family:way`: what FROM may have saved. A model that it cannot build it has no checkpoint
-    of; whether it has one of the default spec, only the exchange looks."""
+    """What FROM can have saved, as `family:way`. It has no checkpoint of a model that it cannot
+    build; whether it has a default-spec checkpoint is only known from the exchange."""
     lacks = {c.family for c in origin.checks if c.kind == BUILD and c.outcome in NONE}
     for family in {c.family for c in origin.checks if c.family}:
         for way, kind in WAYS.items():
@@ -176,7 +181,8 @@ def _saved(origin: Evidence) -> Iterator[str]:
 
 
 def named(check: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns, a check's id or a glob, means it. Brackets are no globs."""
+    """Whether one of the patterns matches a check. A pattern is a check's id or a glob, in which
+    brackets are literal."""
     return any(matching(pattern, [check]) for pattern in patterns)
 
 
@@ -194,7 +200,7 @@ def _route(
     way: str,
     known: UpgradeInputs,
 ) -> Route:
-    """What became of a checkpoint that was asked for."""
+    """How a checkpoint loads for which there is a result, `answer`."""
     failure = answer.failure
     cause = failure.fingerprint if failure else None
     why = f"{failure.type}: {gist(failure)[:200]}" if failure else answer.outcome.value
@@ -211,7 +217,7 @@ def _route(
     if not asked and why.startswith(NOT_SAVED):
         return replace(route, load=Load.NOT_SAVED)
     if own and own.outcome in NONE:
-        return route  # TO takes nothing away
+        return route  # it does not load in FROM either: nothing is lost
     if not asked:
         return replace(route, load=Load.NOT_ASKED)
     start, end = (origin.cell, WAYS[way]), (target, INTO.get(way, WAYS[way]))
@@ -221,31 +227,32 @@ def _route(
 
 
 NONE = frozenset({*FAILS, CheckOutcome.UNSUPPORTED})
-"""Outcomes of which it is known that a release does not do what was asked."""
+"""Outcomes that show that a release cannot do what a check tests."""
 
 
 def _taking_nothing(own: CheckResult | None, condition: str) -> str:
-    """Why a condition of TO takes nothing away, by how FROM loads its own; empty where it does, or
-    that is not known."""
+    """Why needing a condition in TO loses nothing compared with FROM; empty if it does, or if that
+    is not known. `own`: how FROM loads its own checkpoint."""
     if own and own.condition == condition:
-        return "in FROM under the same condition alone, too"
+        return "as in FROM"
     return "not in FROM either" if own and own.outcome in NONE else ""
 
 
 def _in_origin(origin: Evidence, family: str, way: str, known: UpgradeInputs) -> CheckResult | None:
-    """How FROM loads its own checkpoint so; None where it was not asked."""
+    """How FROM loads its own checkpoint in this way; None if that was not tested."""
     own = known.answers(origin.cell, origin.cell).get(f"{family}:{way}")
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
     return own or next((c for c in origin.checks if c.check == check), None)
 
 
 Edges = Mapping[Place, Sequence[tuple[Place, int]]]
-"""By place: where it goes on to, and whether that is into another cell (1) or not (0)."""
+"""By place: the places into which its checkpoints load, and whether each is in another cell (1) or
+in the same (0)."""
 
 
 def edges(known: UpgradeInputs, family: str) -> Edges:
-    """Every load of a family's checkpoints that works, between cells and within one; none that was
-    seen with other checks or locks than today's."""
+    """Every load of a family's checkpoints that works, between two cells or within one. Loads
+    between cells count only if their checks and locks are up to date."""
     steps_from: dict[Place, set[tuple[Place, int]]] = {}
     for exchanged in known.loads:
         for origin, by_key in answers(exchanged).items():
@@ -265,7 +272,8 @@ def edges(known: UpgradeInputs, family: str) -> Edges:
 
 
 def _holds(exchanged: Evidence, origin: str, known: UpgradeInputs) -> bool:
-    """Whether what was loaded of `origin` is of today's checks and of the locks that were run."""
+    """Whether the results of loading checkpoints of `origin` are up to date, in checks and
+    locks."""
     locks = {e.cell: e.lock for e in known.found if e.cell in (exchanged.cell, origin)}
     return (
         exchanged.suite == known.checks
@@ -275,8 +283,8 @@ def _holds(exchanged: Evidence, origin: str, known: UpgradeInputs) -> bool:
 
 
 def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:
-    """The way from `start` to `end` through the fewest cells, then with the fewest loads, both
-    ends included; of several the first by name. Empty where there is none."""
+    """The path from `start` to `end`, both included, through the fewest cells, then with the fewest
+    loads, then the first by name. Empty if there is none."""
     heap: list[tuple[int, int, tuple[Place, ...]]] = [(0, 0, (start,))]
     done: set[Place] = set()
     while heap:
@@ -293,6 +301,6 @@ def shortest(edges: Edges, start: Place, end: Place) -> tuple[Place, ...]:
 
 
 def exchange_command(origin: str, target: str) -> str:
-    """What loads FROM's checkpoints in TO, and in FROM: what does not load there either is not
-    lost."""
+    """The command that loads the checkpoints of FROM in TO, and in FROM itself, to see what TO
+    loses."""
     return f"nox -s exchange -- --from {origin} --to {origin} {target}"

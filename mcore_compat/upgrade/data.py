@@ -1,50 +1,52 @@
-"""An answer as JSON. Pure; sorted: the same results make the same bytes.
+"""An answer as JSON. Pure and sorted: the same results make the same bytes.
 
-The file is one object; a key that is added is a minor version of `schema`, one that is gone or
-means something else a major one.
+The file is one object. A new key raises the minor version of `schema`; a key that is removed or
+changes its meaning raises the major version.
 
 - `schema`: `"1.5.0"`. `answer`: `go`, `go with changes` or `no`, for the `profile` (`name`,
-  `features`, `families` and `formats`, empty: all that a release has). `device_class`: `host` or
-  `gpu`.
-- `from`, `to`: `cell`, `pins` by axis, `cuda` (the major version), `state` (`fresh`, `untested`, or
-  why the results do not hold any more), `outcome` (for the profile), `taken` and `restores`
-  (families), the last three null or empty without results; `note`: how the cell was chosen, or
-  empty.
-- `reasons`: what speaks against a better answer: `word` (the answer that it allows; `go`: only
-  worth knowing), `subject` (`cuda`, `code`, `results`, `outcome`, `checks`, `conditions`,
+  `features`, `families` and `formats`; an empty list means all that a release has).
+  `device_class`: `host` or `gpu`.
+- `from`, `to`: `cell`, `pins` by axis, `cuda` (the major version), `state` (`fresh`: up to date,
+  `untested`, or why the results are out of date), `outcome` (for the profile), `taken` and
+  `restores` (families), the last three null or empty without results; `note`: how the cell was
+  chosen, or empty.
+- `reasons`: why the answer is not better: `word` (the best answer that this reason allows; `go`:
+  only worth knowing), `subject` (`cuda`, `code`, `results`, `outcome`, `checks`, `conditions`,
   `checkpoints`, `interfaces` or `requirements`), `text`, `why`, `names`, `command`.
-- `next`: the one thing to do: `command`, and `what` it does.
-- `losses`: what works in FROM and not in TO: `checks`, `counts` (whether the profile takes them),
-  `outcome` in TO (null: not there), `sentence` (the declared reason, else what the failure says),
+- `next`: the one thing to do next: `command`, and `what` it does.
+- `losses`: what works in FROM and not in TO: `checks`, `counts` (whether the profile has them),
+  `outcome` in TO (null: no result), `sentence` (the declared reason, else the failure's message),
   `why` (the failure), `fingerprint`, `frame`, `declared`, `rules`, `attributed_to`, `accepted`,
-  `mentions` (`package`, `old`, `new`: what it names and changes with the pins), and `blame`, null
-  where nothing can be blamed: `culprits` (`axes`, `proved`, and smaller combinations `not_asked`
-  and `silent`, which cannot be asked), `innocent` and `silent` combinations, `cells` by
-  combination, `open` (cells that could still be asked), `whole` (whether there is no other).
-- `difference`: lists of checks, `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
-  `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (worked with all
-  defaults, holds in TO only under a condition), `needs_none_now`; `conditions`, by check of
-  these that under which alone it holds in TO; and `same_suite`; null without results of both.
+  `mentions` (`package`, `old`, `new`: packages that the failure names and whose version changes),
+  and `blame`, null if no version change can be blamed: `culprits` (`axes`, `proved`, and the
+  smaller combinations that were `not_asked`, i.e. not tested, or are `silent`, i.e. cannot be
+  tested), `innocent` and `silent` combinations, `cells` by combination, `open` (cells that could
+  still be tested), `whole` (whether no other set of axes can be to blame).
+- `difference`: lists of checks: `regressed`, `fixed`, `still_broken`, `broken_otherwise`,
+  `newly_untested`, `newly_failing`, `newly_working`, `needs_condition` (works in FROM with all
+  defaults, in TO only under a condition), `needs_none_now`; `conditions`: for these checks, the
+  condition that each needs in TO; and `same_suite`. Null unless both cells have results.
 - `checkpoints`: `state`, `taken`, `routes` (`family`, `way`, `load`, `chain` of cell and kind,
-  `condition` under which alone it loads, or empty, `as_in_origin` (why that is no change, or
-  empty), `why`, `fingerprint`, `accepted`, `counts`); null where FROM has no results.
-- `neighbours`: of the ways in which nothing of FROM was loaded in TO, what other cells loaded of
-  others: `origin`, `target`, `origin_pins` and `target_pins` (in what they are not FROM and TO),
-  `routes`, `taken`.
-- `pins`: `moved` by axis, and of the rest of the locks `added`, `removed`, `changed`, null where
-  not both have one; `undeclared`: `requirement`, `of`, `imported_by`.
-- `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (those
-  of the two of which nothing was recorded: not compared), `changed` (`name`, `what`, `breaks` or
+  `condition` without which it does not load, or empty, `as_in_origin` (why the condition loses
+  nothing, or empty), `why`, `fingerprint`, `accepted`, `counts`); null if FROM has no results.
+- `neighbours`: for the ways of loading that were not tested between FROM and TO, how the
+  checkpoints of similar cells load: `origin`, `target`, `origin_pins` and `target_pins` (the pins
+  that differ from FROM and TO), `routes`, `taken`.
+- `pins`: `moved` by axis, and for the other packages in the locks `added`, `removed`, `changed`,
+  null unless both cells have a lock; `undeclared`: `requirement`, `of`, `imported_by`.
+- `interfaces`: by package `before`, `after`, `back` (to an older release), `not_recorded` (releases
+  without a recorded interface; nothing is compared then), `changed` (`name`, `what`, `breaks` or
   empty, `private`).
-- `code`: what of the user's code fits FROM and not TO, as `scan --format json` writes it; null
-  where none was named.
+- `code`: what in the user's code fits FROM and not TO, as `scan --format json` writes it; null
+  if the user named no code.
 - `numbers`: `same`, `differ`, `values_differ`, `tensors` (`check`, `added`, `removed`, `changed`),
-  `logits` (`family`, `same`, `differ`, `off`); null without results of both.
-- `alternatives`: cells that keep all of the profile that works in FROM, and last, where none has
-  the megatron-core of TO, the one that loses least: `cell`, `pins`, `unlike_to` (axes), `steps`,
-  `cuda`, `checkpoints`, `lost` (in words, empty where it keeps all), `open` (what its results do
-  not have).
-- `results`: what it is from: `cell`, `device_class`, `taken` (the day), `path`.
+  `logits` (`family`, `same`, `differ`, `off`); null unless both cells have results.
+- `alternatives`: cells that keep everything in the profile that works in FROM, and last, if none of
+  them has the megatron-core of TO, the cell with it that loses least: `cell`, `pins`, `unlike_to`
+  (axes), `steps`, `cuda`, `checkpoints`, `lost` (in words, empty if it keeps everything), `open`
+  (what has no result in it).
+- `results`: the results that the answer is based on: `cell`, `device_class`, `taken` (the day),
+  `path`.
 """
 
 from __future__ import annotations
@@ -71,12 +73,12 @@ VERSION = "1.5.0"
 
 
 def text(answer: UpgradeAnswer) -> str:
-    """The file's text."""
+    """The text of the JSON file."""
     return files.dump_json(data(answer))
 
 
 def data(answer: UpgradeAnswer) -> dict[str, Any]:
-    """What the file holds."""
+    """The content of the JSON file."""
     checkpoints, numbers = answer.checkpoints, answer.numbers
     return {
         "schema": VERSION,
@@ -108,7 +110,7 @@ def data(answer: UpgradeAnswer) -> dict[str, Any]:
 
 
 def _row(record: Any, **names: str | None) -> dict[str, Any]:
-    """The fields of a record, by what they are called in the file: None is left out."""
+    """The fields of a record. `names` gives a field another key; None leaves it out."""
     named = {names.get(f.name, f.name): f.name for f in fields(record)}
     return {key: msgspec.to_builtins(getattr(record, f)) for key, f in named.items() if key}
 
@@ -172,7 +174,7 @@ def _blame(report: BlameReport) -> dict[str, Any]:
 
 
 def difference(answer: UpgradeAnswer) -> dict[str, Any] | None:
-    """By kind: the checks that changed so, and whether both cells ran the same suite."""
+    """The checks that changed, by kind of change, and whether both cells ran the same suite."""
     change = answer.difference
     if change is None:
         return None

@@ -1,5 +1,5 @@
-"""An answer as a document for people, what decides in its first lines; and as it is written, in
-each format that there is."""
+"""An answer as a document for people, which decides the matter in its first lines; and how each
+format is written."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 FORMATS = ("terminal", "markdown", "json")
 
 WIDTH = 100
-"""Of the terminal's form where it is not written to a terminal."""
+"""Of the terminal format, if the output is not a terminal."""
 
 CAUSES = 3
-"""How many reasons stand in the head at most."""
+"""How many reasons the head shows at most."""
 
 SOME, EVERY = 8, 10_000
-"""How many names of a list are told on the terminal, and in Markdown, where lists are folded."""
+"""How many names of a list are shown on the terminal; and in Markdown, where lists are folded."""
 
 
 def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> str:
-    """The whole document, the answer first, as `--format markdown` gives it. What comes from
-    packages is text like any other, and escaped."""
+    """The whole document, the answer first, as `--format markdown` prints it. Text that comes from
+    packages is escaped."""
     target, packages = answer.target, answer.packages
     restores = target.found and verdict.restores_all(target.found)
     moves = {name: f"{old} → {new}" for name, (old, new) in (packages.changed or {}).items()}
@@ -80,7 +80,7 @@ def markdown(answer: UpgradeAnswer, causes: int = CAUSES, most: int = EVERY) -> 
 
 
 def _code(answer: UpgradeAnswer) -> dict[str, list[str]]:
-    """What is told of the user's code, a line each, by what it is."""
+    """The findings in the user's code: lines of text, by their heading."""
     report = answer.code
     if report is None:
         return {}
@@ -95,8 +95,8 @@ def _code(answer: UpgradeAnswer) -> dict[str, list[str]]:
     return {
         "fits": [_fit(fit, answer) for fit in report.fits],
         "failures": told(FAILURE),
-        "what your code is prepared for": told(GUARDED),
-        "what changes and fails nothing": told(NOTE),
+        "changes that your code already handles": told(GUARDED),
+        "changes that break nothing": told(NOTE),
         "files that could not be read": [
             f"{scan_report.shown(u.file)}:{u.line}: {u.why}" for u in report.unreadable
         ],
@@ -104,7 +104,8 @@ def _code(answer: UpgradeAnswer) -> dict[str, list[str]]:
 
 
 def _fit(fit: PackageFit, answer: UpgradeAnswer) -> str:
-    """How the user's code takes a package's move; what fitted FROM no better is not counted."""
+    """How many uses in the user's code a package's new release breaks. Uses that do not fit FROM
+    either are not counted."""
     what = f"{fit.package} {answer.origin.cell.pins[fit.package]} → {fit.release}"
     if not fit.uses:
         return f"{what}: not used"
@@ -114,38 +115,38 @@ def _fit(fit: PackageFit, answer: UpgradeAnswer) -> str:
 
 
 def _counted(side: Side, answer: UpgradeAnswer) -> str:
-    """How much of the profile holds, feature by feature."""
+    """How many checks in the profile work, feature by feature."""
     checks = side.found.checks if side.found else ()
     return "; ".join(profiles.counted(profiles.points(checks), answer.profile))
 
 
 def _holds(answer: UpgradeAnswer) -> Iterator[str]:
-    """What speaks for TO, of what the profile takes; nothing where the answer is no."""
+    """What an upgrade to TO keeps, within the profile; nothing if the answer is no."""
     if answer.word is Word.NO or not answer.works:
         return
-    # What somebody accepts is lost all the same.
+    # A loss that the user accepts is still a loss.
     lost = any(loss.counts for loss in answer.losses)
     needs = _needs(answer)
     if not lost:
-        yield "all of the profile that works in FROM works in TO" + needs
+        yield "everything in the profile that works in FROM works in TO" + needs
     over = answer.checkpoints
     routes = [r for r in over.routes if r.counts] if over and over.state != NOT_TESTED else []
     bare = all(not r.condition or r.as_in_origin for r in routes)
     if routes and {r.load for r in routes} <= FINE and not needs and bare:
-        yield "its checkpoints load there"
+        yield "FROM's checkpoints load in TO"
     known = not any(i.back or i.not_recorded for i in answer.interfaces)
     calls = "interface" in answer.profile.features
     breaks = any(c.counts(answer.profile) for i in answer.interfaces for c in i.breaking)
     if answer.code:
         if not answer.code.failures:
             uses = sum(fit.uses for fit in answer.code.fits)
-            yield f"none of {uses} uses in your code breaks"
+            yield f"none of the {uses} uses in your code breaks"
     elif calls and known and not breaks:
         yield "no known call breaks"
 
 
 def _needs(answer: UpgradeAnswer) -> str:
-    """That something of the profile takes a condition in TO, where it does."""
+    """A note that something in the profile needs a condition in TO; empty if nothing does."""
     told = [r.text for r in answer.reasons if r.subject == "conditions"]
     return (
         "" if all(text.startswith(OUTSIDE) for text in told) else ", some of it under a condition"
@@ -153,13 +154,13 @@ def _needs(answer: UpgradeAnswer) -> str:
 
 
 def show(answer: UpgradeAnswer, console: Console) -> None:
-    """Print it, with as many causes in its head as leave that short."""
+    """Print an answer, with as many reasons in its head as keep the head short."""
     texts = (markdown(answer, causes, SOME) for causes in range(CAUSES, 0, -1))
     on_terminal.show(texts, answer.word, console)
 
 
 def write(answer: UpgradeAnswer, form: str, output: Path | None) -> None:
-    """Print an answer in one of `FORMATS`, or write it to `output` and print it in a line."""
+    """Print an answer in one of `FORMATS`; or write it to `output`, and print one line."""
     if form == "terminal" and output is None:
         width = None if sys.stdout.isatty() else WIDTH
         show(answer, terminal.console(width=width))

@@ -1,5 +1,5 @@
-"""Real upgrades as Markdown, kept in `docs/upgrade/` and made anew by `nox -s report`. Pure but for
-reading locks."""
+"""Examples of upgrades as Markdown, which `nox -s report` writes into `docs/upgrade/`. Pure, except
+that it reads locks."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ UPGRADES = {
         name="", features=("restore", "quantize"), families=("mla-moe",), formats=("fp8",)
     ),
 }
-"""From the oldest to one that many run; one that is not to be done by everybody; one of ModelOpt
-alone, in which nothing is lost. By the two cells: the narrower profile that it is told for, too."""
+"""By FROM and TO: a second, narrower profile for the example. One upgrade goes from the oldest cell
+to a widely used one; one is right for some users only; one changes ModelOpt alone and loses
+nothing."""
 
 EXAMPLES = tuple(
     (origin, target, profile)
     for (origin, target), narrower in UPGRADES.items()
     for profile in (DEFAULT, narrower)
 )
-"""From where to where, and for whom."""
+"""FROM, TO and the profile of each example."""
 
 
 def path_of(origin: str, target: str, profile: Profile = DEFAULT) -> Path:
-    """Where the example lies, below the workspace."""
+    """The path of an example, relative to the workspace."""
     words = (*profile.features, *profile.formats, *profile.families)
     whom = "" if profile == DEFAULT else f"-for-{'-'.join(words)}"
     return FOLDER / f"{origin}-to-{target}{whom}.md"
@@ -62,7 +63,7 @@ def known(
     workspace: Workspace,
     profile: Profile = DEFAULT,
 ) -> UpgradeInputs:
-    """What an upgrade between two cells is answered from, for a profile; reads their locks.
+    """The inputs for the answer about two cells and a profile; reads the locks of the cells.
 
     Raises:
         LockError: a lock is corrupt.
@@ -82,7 +83,7 @@ def known(
 def texts(
     all_: Collated, exchanged: Sequence[Evidence], workspace: Workspace
 ) -> Mapping[Path, Callable[[], str]]:
-    """By file: how its text is made. An example of which nothing is known is left out."""
+    """By file: the function that makes its text. Examples without results are left out."""
 
     def text_of(names: Sequence[str], profile: Profile) -> str:
         cells = [combinations.named(name, all_.matrix, all_.releases) for name in names]

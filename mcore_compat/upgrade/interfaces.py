@@ -1,4 +1,4 @@
-"""What changes in the interfaces that callers use, between two releases of each package. Pure."""
+"""What changes in the public interfaces between two releases of each package. Pure."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from mcore_compat.results.evidence import Evidence
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedInterface:
-    """One function or spec: `what` changed, in words; `breaks`: which calls break and why, or
-    empty."""
+    """One function or layer spec. `what`: what changed, in words; `breaks`: which calls break and
+    why, or empty."""
 
     name: str
     what: str
     breaks: str = ""
 
     def counts(self, profile: Profile) -> bool:
-        """Whether somebody with this profile calls it: of a spec, whether for one of the
-        families."""
+        """Whether users with this profile call it; a spec only counts for the families in the
+        profile."""
         _, spec, family = self.name.partition(" spec of ")
         taken = not spec or not profile.families or family in profile.families
         return "interface" in profile.features and taken
 
     @property
     def private(self) -> bool:
-        """Whether its name asks to be left alone: the packages take it from one another, and
-        whether they still fit is what the checks show."""
+        """Whether its name marks it as private. Only the packages use it among themselves, and
+        whether they still fit is what the checks test."""
         parts = self.name.replace(":", ".").split(".")
         return any(part.startswith("_") and not part.startswith("__") for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A package whose release changes. `back`: it goes to an older one, and what that takes away
-    is not told. `not_recorded`: those of the two releases of which no cell recorded anything."""
+    """A package whose release changes. `back`: it goes to an older release; what that removes is
+    not compared. `not_recorded`: which of the two releases no cell recorded an interface of."""
 
     package: str
     before: str
@@ -51,7 +51,7 @@ class Interface:
 
     @property
     def breaking(self) -> tuple[ChangedInterface, ...]:
-        """What breaks calls of users' own code."""
+        """The changes that break calls in users' code."""
         return tuple(c for c in self.changed if c.breaks and not c.private)
 
 
@@ -61,7 +61,8 @@ PACKAGES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 def interfaces(
     old: Mapping[str, str], new: Mapping[str, str], evidence: Sequence[Evidence], releases: Releases
 ) -> tuple[Interface, ...]:
-    """Of each package whose release differs, what was recorded of the one against the other."""
+    """For each package whose release differs: how the recorded interfaces of its two releases
+    differ."""
     rows = []
     for package in PACKAGES:
         before, after = old[package], new[package]
@@ -71,7 +72,7 @@ def interfaces(
         if parsed(after) < parsed(before):
             rows.append(replace(row, back=True))
             continue
-        # Of these two releases alone: what came and went in between touches nobody.
+        # Only these two releases: nobody is affected by what existed between them only.
         both = [e for e in evidence if e.pins[package] in (before, after)]
         history = {s: by for s, by in recorded.history(both).items() if s.package == package}
         releases_seen = {release for by in history.values() for release in by}
@@ -81,7 +82,7 @@ def interfaces(
             continue
         by_name: dict[str, list[InterfaceDifference]] = {}
         for change in changes.of_history(history, releases):
-            # What differs in annotations and the like touches no caller.
+            # Differences in annotations and the like affect no caller.
             if (change.before, change.after) == (before, after) and not change.what.minor:
                 by_name.setdefault(change.subject.name, []).append(change.what)
         changed = []

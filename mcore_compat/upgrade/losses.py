@@ -1,4 +1,5 @@
-"""What works in FROM and not in TO, and why. Pure, but for who is given to test further cells."""
+"""What works in FROM and not in TO, and why. Pure, except for a `run` function that tests further
+cells."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ from mcore_compat.upgrade.trial import Run, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Checks that work in FROM and not in TO, for one reason.
+    """Checks that work in FROM and not in TO, all for one reason.
 
-    `counts`: the profile takes them. `outcome`: theirs in TO, None where they are not there.
-    `sentence`: the reason as the matrix declares it, else as the failure says; `why`: the failure
-    itself, in one line. `cause`: its fingerprint; `rules`: over which versions that was seen, in
-    words. `declared`: why the matrix expects it, and where that is discussed. `accepted`: somebody
-    said that this may be lost. `mentions`: packages that the failure names and that change beside
-    the axes: name, old and new version. `blamed` is None where nothing can be blamed.
+    - `counts`: the profile has them.
+    - `outcome`: their outcome in TO; None if TO has no result of them.
+    - `sentence`: the reason that the matrix declares, else the failure's message.
+    - `why`: the failure in one line; `cause`: its fingerprint.
+    - `rules`: the versions in which that failure occurs, in words.
+    - `declared`: why the matrix expects the failure, and where that is discussed.
+    - `accepted`: the user can do without them.
+    - `mentions`: packages, other than the axes, that the failure names and whose version changes:
+      name, old and new version.
+    - `blamed`: which version changes are to blame; None if the loss is not a failure.
     """
 
     checks: tuple[str, ...]
@@ -48,19 +53,19 @@ class Loss:
 
     @property
     def failed(self) -> bool:
-        """Whether it fails now; else it is not asked any more."""
+        """Whether it fails in TO; else TO does not run it."""
         return self.outcome in FAILS
 
     @property
     def decides(self) -> bool:
-        """Whether somebody is hurt: the profile takes it, and nobody accepts that it is lost."""
+        """Whether it decides the answer: the profile has it, and the user needs it."""
         return self.counts and not self.accepted
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossCause:
-    """Losses that are told with one sentence, that with most checks first: failures that differ in
-    a path or a name, and what they block."""
+    """Losses that share one sentence, the loss with most checks first: failures that differ only
+    in a path or a name, and the checks that they block."""
 
     counts: bool
     accepted: bool
@@ -74,14 +79,14 @@ class LossCause:
 
     @property
     def first(self) -> Loss:
-        """The one that is told in full: none that is only blocked, where there is another."""
+        """The loss that documents show in full: the first that is not merely blocked, if any."""
         own = (loss for loss in self.losses if loss.outcome is not CheckOutcome.BLOCKED)
         return next(own, self.losses[0])
 
 
 def causes(every: Iterable[Loss]) -> tuple[LossCause, ...]:
-    """Losses by their sentence: what decides first, what fails before the rest, that with most
-    checks first."""
+    """Losses, grouped by their sentence. Those that decide come first, then those that fail, then
+    those with most checks."""
     groups: dict[tuple[bool, bool, bool, str], list[Loss]] = {}
     for loss in every:
         gone = loss.outcome is CheckOutcome.UNSUPPORTED
@@ -108,10 +113,10 @@ def losses(
     accepted: Sequence[str] = (),
     run: Run | None = None,
 ) -> tuple[Loss, ...]:
-    """Everything that works in FROM and does not in TO: what decides first, what fails before what
-    is not asked, that with most checks first. With `run`, cells are tested until it is known what
-    is to blame for what decides."""
-    assert target.found is not None  # nothing was lost in a cell of which nothing is known
+    """Everything that works in FROM and not in TO. Losses that decide come first, then those that
+    fail, then those with most checks. With `run`, further cells are tested until it is known which
+    version changes are to blame for the losses that decide."""
+    assert target.found is not None  # the difference was computed from its results
     after = {c.check: c for c in target.found.checks}
     gone = [c for c in difference.newly_untested if c.old in HOLDS]
     groups: dict[tuple[bool, bool, CheckOutcome | None, str], list[Change]] = {}
@@ -141,13 +146,13 @@ def losses(
 
 
 def takes(profile: Profile, check: str, origin: Side, target: Side) -> bool:
-    """Whether a profile takes a check, as the newer result describes it, where it says what the
-    check is about."""
+    """Whether a profile has a check, by the description in TO's result if it has one."""
     return all(profile.takes(c) for c in described([check], origin, target))
 
 
 def described(checks: Iterable[str], origin: Side, target: Side) -> list[CheckResult]:
-    """Checks as TO's result has them, else as FROM's; of two suites, one may say more of them."""
+    """The results of checks: that in TO, unless only the one in FROM names the check's feature,
+    which older suites did not record."""
     by_id: dict[str, CheckResult] = {}
     for side in (origin, target):
         for c in side.found.checks if side.found else ():
@@ -157,7 +162,7 @@ def described(checks: Iterable[str], origin: Side, target: Side) -> list[CheckRe
 
 
 def _cause(result: CheckResult | None) -> str:
-    """What is equal for checks that do not work for the same reason."""
+    """A key that is equal for checks that do not work for the same reason."""
     if result is None:
         return ""
     if result.failure and result.outcome in FAILURES:
@@ -181,7 +186,7 @@ def _explained(
     known: UpgradeInputs,
     run: Run | None,
 ) -> Loss:
-    """With its rules and what is to blame, where it is a failure of its own."""
+    """The loss, with rules and blame added if it is a failure and not merely blocked."""
     if result is None or result.outcome not in FAILURES or target.found is None:
         return loss
     causes = verdict.causes(c for c in target.found.checks if c.check in loss.checks)

@@ -1,5 +1,5 @@
-"""What is known of the checkpoints of neighbouring cells, where those of FROM were not loaded in
-TO. It decides nothing: the neighbours are not FROM and TO. Pure."""
+"""How checkpoints load between cells similar to FROM and TO, for the ways of loading that were not
+tested between FROM and TO themselves. These results do not decide the answer. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ FINE = frozenset({Load.WORKS, Load.NOT_SAVED, Load.BEFORE})
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """Two cells of which the one's checkpoints were loaded in the other; `origin_pins` and
-    `target_pins`: in what they are not FROM and TO; `routes`: of the ways that FROM and TO lack."""
+    """Two cells such that the checkpoints of `origin` were loaded in `target`. `origin_pins` and
+    `target_pins`: the pins that differ from FROM and TO; `routes`: how those checkpoints load that
+    were not tested between FROM and TO."""
 
     origin: str
     target: str
@@ -32,15 +33,15 @@ class Neighbours:
 
     @property
     def fails(self) -> tuple[Route, ...]:
-        """What does not load between them, or was not seen to."""
+        """The checkpoints that are not known to load between them."""
         return tuple(r for r in self.routes if r.load not in FINE)
 
 
 def neighbours(
     origin: Side, target: Side, ways: Collection[str], known: UpgradeInputs
 ) -> tuple[Neighbours, ...]:
-    """For each of these ways the nearest two cells that were asked for it, with megatron-core of
-    the same series first; each two once."""
+    """For each way of loading in `ways`, the two cells nearest to FROM and TO that were tested for
+    it. Cells of the same megatron-core series come first; each pair appears once."""
     pairs = sorted(_pairs(origin, target, known), key=lambda p: _apart(origin, target, *p))
     by_pair: dict[tuple[str, str], set[str]] = {}
     for way in ways:
@@ -55,7 +56,8 @@ def neighbours(
 
 
 def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[Evidence, Evidence]]:
-    """Results of cells that saved, each with what another cell loaded; but for FROM and TO."""
+    """Pairs of results: a cell that saved checkpoints, and another cell that loaded them. Without
+    the pair FROM and TO."""
     tested = {e.cell: e for e in known.found}
     for loaded in known.loads:
         for name in loaded.sources:
@@ -67,7 +69,7 @@ def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[E
 def _apart(
     origin: Side, target: Side, saved: Evidence, loaded: Evidence
 ) -> tuple[int, int, int, int, str, str]:
-    """How far two cells are from FROM and TO."""
+    """How far two cells are from FROM and TO, to sort by."""
     ends = (
         (origin.pins, _source(saved, loaded).pins),
         (target.pins, loaded.pins),
@@ -83,7 +85,7 @@ def _source(saved: Evidence, loaded: Evidence) -> Source:
 
 
 def _number(one: str, other: str) -> int:
-    """How far two series are apart."""
+    """The distance between the series of two versions."""
     first, second = parsed(one), parsed(other)
     return abs((first.major - second.major) * 1000 + first.minor - second.minor)
 

@@ -20,14 +20,14 @@ CONSTRAINTS = f"reports/{csv_and_constraints.CONSTRAINTS}"
 
 @dataclass(frozen=True, kw_only=True)
 class NextStep:
-    """A command, and what it is for."""
+    """A command, and what it does."""
 
     command: str = ""
     what: str = ""
 
 
 def upgrade_command(origin: str, target: str, options: str) -> str:
-    """What runs an upgrade's cells and checkpoints where that is not up to date, and answers."""
+    """The command that runs whatever is out of date for an upgrade, and answers."""
     short = [name.removeprefix(PREFIX) for name in (origin, target)]
     return " ".join(filter(None, ("nox -s upgrade --", *short, options)))
 
@@ -39,13 +39,13 @@ def next_step(answer: UpgradeAnswer, options: str, facts: InstallFacts) -> NextS
         what = "runs the suite in your environment, which was not tested"
         return NextStep(command="mcore-compat doctor --run", what=what)
     if origin.found is None or target.found is None:
-        return NextStep(command=answer.command, what="runs what was not tested")
+        return NextStep(command=answer.command, what="runs the untested cells")
     if answer.word is Word.NO:
         return _after_no(answer, options)
     over = answer.checkpoints
     open_ = over and [r for w in (Load.UNTESTED, Load.OPEN) for r in over.of(w) if r.decides]
     if open_ or any(r.command == answer.command for r in answer.reasons):
-        what = "runs what is out of date or was not run yet"
+        what = "runs everything that is out of date or untested"
         return NextStep(command=answer.command, what=what)
     what = "installs TO"
     if answer.word is Word.CHANGES:
@@ -59,19 +59,17 @@ NEEDS_GPU = "needs a GPU"
 def _after_no(answer: UpgradeAnswer, options: str) -> NextStep:
     if answer.alternatives and not answer.nearest:
         command = upgrade_command(answer.origin.name, answer.alternatives[0].cell, options)
-        return NextStep(command=command, what="asks the same of what to take instead")
+        return NextStep(command=command, what="answers the same question for the best alternative")
     if not answer.works and any(r.why.endswith(NEEDS_GPU) for r in answer.reasons):
-        return NextStep(command=answer.command, what="on a machine with a GPU")
+        return NextStep(command=answer.command, what="run it on a machine with a GPU")
     if any(side.state != FRESH for side in (answer.origin, answer.target)):
-        return NextStep(command=answer.command, what="runs what is out of date")
+        return NextStep(command=answer.command, what="runs everything that is out of date")
     command = f"mcore-compat explain {answer.target.name.removeprefix(PREFIX)}"
-    return NextStep(
-        command=command, what="since which versions it fails, and where that is discussed"
-    )
+    return NextStep(command=command, what="shows which versions fail, and where that is discussed")
 
 
 def _install(side: Side, facts: InstallFacts) -> str:
-    """What installs a cell: as its file of constraints says, where it has one."""
+    """The command that installs a cell, with its constraints file if it has one."""
     if side.found is None:
         return ""
     path = f"{CONSTRAINTS}/{side.name}.txt"

@@ -1,4 +1,5 @@
-"""Whether two cells hold and compute the same numbers, as far as they recorded them. Pure."""
+"""Whether two cells restore the same tensors and compute the same logits, as far as they recorded
+them. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ from mcore_compat.results.evidence import CheckResult, Evidence
 
 LOGITS = "inference-numbers"
 DIGEST = "digest"
-"""What checks record: of names, shapes and values of all tensors of a restored model."""
+"""The key under which a check records the digest of the names, shapes and values of all tensors of
+a restored model."""
 
 MODELS = ("build-default", "build-modelopt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The tensors of one model that are not the same in both, by name and shape."""
+    """The tensors of one model whose name, shape or type differs between the two cells."""
 
     check: str
     added: tuple[str, ...] = ()
@@ -28,8 +30,9 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Logits:
-    """What a family computes: the steps whose logits are the same bit for bit, those that are not,
-    and how far the ModelOpt spec is off the default one, at most, in either cell."""
+    """The logits of one family. `same`, `differ`: the steps whose logits are, or are not, the same
+    bit for bit in both cells; `off`: the largest difference between the ModelOpt spec and the
+    default one, in FROM and in TO."""
 
     family: str
     same: tuple[str, ...]
@@ -39,9 +42,12 @@ class Logits:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """`same` and `differ` are checks that work in both, by the digest of what was restored;
-    `counts` how many tensors those that differ hold in either; `values` are those of them of which
-    only the values differ."""
+    """The numbers of both cells, compared.
+
+    - `same`, `differ`: the checks that work in both, by whether their digests are equal.
+    - `counts`: for those that differ, the number of tensors in FROM and in TO.
+    - `values`: the checks in `differ` whose tensors differ in their values only.
+    """
 
     same: tuple[str, ...] = ()
     differ: tuple[str, ...] = ()
@@ -52,7 +58,7 @@ class Numbers:
 
 
 def numbers(old: Evidence, new: Evidence) -> Numbers:
-    """What both recorded, compared."""
+    """Compare what both results recorded."""
     both = _both(old, new)
     pairs = [(a, b) for a, b in both if DIGEST in a.details and DIGEST in b.details]
     same = tuple(a.check for a, b in pairs if a.details[DIGEST] == b.details[DIGEST])
@@ -75,14 +81,14 @@ def numbers(old: Evidence, new: Evidence) -> Numbers:
 
 
 def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]:
-    """The checks that work in both, sorted."""
+    """The checks that work in both, with both results. Sorted."""
     after = {c.check: c for c in new.checks if c.outcome in HOLDS}
     works = [c for c in old.checks if c.outcome in HOLDS and c.check in after]
     return [(c, after[c.check]) for c in sorted(works, key=lambda c: c.check)]
 
 
 def _alike(check: CheckResult, both: Sequence[tuple[CheckResult, CheckResult]]) -> bool:
-    """Whether it restored a model that has the same tensors, by name and shape, in both."""
+    """Whether a check restores a model whose tensors have the same names and shapes in both."""
     models = [(a, b) for a, b in both if a.kind in MODELS and a.family == check.family]
     whole = check.kind.startswith("restore") and len(models) == len(MODELS)
     return whole and all(a.details.get("tensors") == b.details.get("tensors") for a, b in models)

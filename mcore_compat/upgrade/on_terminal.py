@@ -1,4 +1,4 @@
-"""A document in Markdown on the terminal: readable in 80 columns, in a pipe and without colour."""
+"""Prints a Markdown document on a terminal, readable in 80 columns, in a pipe, without colour."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 STYLES = {Word.GO: "bold green", Word.CHANGES: "bold yellow", Word.NO: "bold red"}
-"""Beside the word, which says the same."""
+"""The style of the heading, which contains the word too."""
 
 HEAD = 12
-"""Lines in which the answer, why, what to do next and the alternative stand."""
+"""The number of lines that the head may have: the answer, why, what to do next, the
+alternative."""
 
 FOLDED = "<summary>"
-"""Begins what stands over a part that Markdown folds."""
+"""Begins the title of a part that Markdown folds."""
 
 
 def show(texts: Iterable[str], word: Word, console: Console) -> None:
-    """Print the first of a document's forms whose head is short enough, else the last."""
+    """Print the first text whose head is short enough, else the last one."""
     text = ""
     for text in texts:
         out = io.StringIO()
@@ -39,7 +40,7 @@ def show(texts: Iterable[str], word: Word, console: Console) -> None:
 
 
 class _Printer:
-    """Prints headings, lists, tables, and what stands over folded parts."""
+    """Prints headings, lists, tables and the titles of folded parts."""
 
     def __init__(self, console: Console, style: str) -> None:
         self._console, self._style = console, style
@@ -69,7 +70,7 @@ class _Printer:
             self._inline(token.children or [])
 
     def _fold(self, content: str) -> None:
-        """All is shown, a level below what stands over it."""
+        """Show a folded part in full, indented below its title."""
         _, begins, text = content.partition(FOLDED)
         if begins:
             self._level += 2

@@ -1,4 +1,4 @@
-"""Which pins change from one cell to another, and the cells in between. Pure."""
+"""Which pins change from one cell to another. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mcore_compat.resolve.locks import Lock
 
 @dataclass(frozen=True, kw_only=True)
 class Packages:
-    """What changes in the rest of the locks, by package. `complete`: both cells have a lock."""
+    """How the packages other than the axes change between two locks: by package, the version, or
+    the old and the new one. `complete`: both cells have a lock."""
 
     complete: bool = False
     added: Mapping[str, str] | None = None
@@ -30,7 +31,7 @@ def back(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def packages(old: Lock | None, new: Lock | None) -> Packages:
-    """What differs beside the axes."""
+    """How two locks differ in packages other than the axes."""
     if old is None or new is None:
         return Packages()
     before, after = (
@@ -47,8 +48,8 @@ def packages(old: Lock | None, new: Lock | None) -> Packages:
 
 
 def mentioned(text: str, rest: Packages) -> tuple[tuple[str, str, str], ...]:
-    """`(package, old version, new one)` of what changes beside the axes and is named in a text as
-    a module is; an empty version where it is not there. Sorted."""
+    """The packages in `rest` that a text names as a module: `(package, old version, new version)`,
+    empty if a cell does not have the package. Sorted."""
     rows = {name: (name, old, new) for name, (old, new) in (rest.changed or {}).items()}
     rows |= {name: (name, "", new) for name, new in (rest.added or {}).items()}
     rows |= {name: (name, old, "") for name, old in (rest.removed or {}).items()}
@@ -59,8 +60,8 @@ def mentioned(text: str, rest: Packages) -> tuple[tuple[str, str, str], ...]:
 def undeclared(
     old: Mapping[str, str], new: Mapping[str, str], matrix: Matrix
 ) -> tuple[tuple[str, str, str], ...]:
-    """`(requirement, the release that needs it, the module that imports it)` of what nothing asks
-    for and the old cell could do without. Sorted."""
+    """Packages that the new cell needs, the old one did not, and no package declares:
+    `(requirement, the release that needs it, the module that imports it)`. Sorted."""
     before = {name for name, *_ in _undeclared(old, matrix)}
     rows = {row[1:] for row in _undeclared(new, matrix) if row[0] not in before}
     return tuple(sorted(rows))

@@ -1,4 +1,4 @@
-"""Why an upgrade is not simply `go`: every reason, with what it allows. Pure."""
+"""Why an upgrade is not simply `go`: every reason, with the best answer that it allows. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class Word(Enum):
-    """The answer, for what the profile takes.
+    """The answer, within the profile.
 
-    - `GO`: all that works in FROM works in TO, its checkpoints load there, no known call breaks.
-    - `CHANGES`: all that works still does, or may be lost; something is to be done or tested first.
-    - `NO`: something that works in FROM fails in TO or TO lacks it, or TO does not work, or nothing
-      is known of one of them.
+    - `GO`: everything that works in FROM works in TO, checkpoints of FROM load in TO, and no known
+      call breaks.
+    - `CHANGES`: nothing is lost that the user needs, but something must be changed or tested first.
+    - `NO`: something that works in FROM fails or is missing in TO, or TO does not work, or one of
+      them has no results.
     """
 
     GO = "go"
@@ -39,14 +40,16 @@ class Word(Enum):
 RANK = tuple(Word)
 
 CUDA, CODE = "cuda", "code"
-"""The subjects of what stands in the head whatever the answer: another CUDA, the user's code."""
+"""The subjects of the reasons that the head always shows: another CUDA, the user's code."""
 
 
 @dataclass(frozen=True)
 class UpgradeReason:
-    """Why the answer is not better than `word`; `GO`: only worth knowing. `names` are what the
-    text counts, `why` a failure in one line, `command` what tells more, `subject` what it is
-    about."""
+    """Why the answer is not better than `word`; with `GO`, the reason is only worth knowing.
+
+    - `subject`: what it is about; `names`: the things that the text counts.
+    - `why`: a failure in one line; `command`: shows or repairs more, or empty.
+    """
 
     word: Word
     subject: str
@@ -69,18 +72,19 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     yield from _of_target(answer)
     yield from _out_of_date(answer)
     if not answer.target.outcomes():
-        return  # what it takes to get there is of no use
+        return  # TO ran no check: how to move to it does not matter
     yield from _of_losses(answer)
     yield from _of_conditions(answer)
     yield from _of_checkpoints(answer)
     yield from _of_interfaces(answer)
     names = [text for text, *_ in answer.undeclared]
-    text = "TO needs {} that nothing declares and FROM did not need, to be installed by name:"
+    text = "TO needs {} that no package declares and FROM does not need; install by name:"
     yield from _counted(Word.CHANGES, "requirements", names, text, "package")
     yield from _of_gpu(answer)
     if answer.origin.outcomes() and answer.difference and not answer.difference.same_suite:
         text = (
-            "FROM and TO were run with two versions of the suite: a difference may be the suite's"
+            "FROM and TO were tested with different versions of the suite, which may cause "
+            "differences"
         )
         yield UpgradeReason(Word.GO, "results", text)
 
@@ -88,8 +92,8 @@ def judged(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 def _counted(
     word: Word, subject: str, names: Sequence[str], text: str, noun: str, nouns: str = ""
 ) -> Iterator[UpgradeReason]:
-    """The reason that has these names, their number put into its text, and which they are where
-    the text ends in a colon; none without names."""
+    """One reason about `names`; no reason if there are none. Their number replaces `{}` in the
+    text; if the text ends in a colon, the names follow."""
     if names:
         count = f"{len(names)} {noun if len(names) == 1 else nouns or noun + 's'}"
         told = f" {', '.join(names)}" if text.endswith(":") else ""
@@ -99,19 +103,19 @@ def _counted(
 def _of_cuda(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     if answer.cuda:
         old, new = answer.cuda
-        text = f"CUDA {old} → {new}: driver, base image and what you compile for CUDA must follow"
+        text = f"CUDA {old} → {new}: change driver and base image, rebuild your CUDA extensions"
         yield UpgradeReason(Word.CHANGES, CUDA, text)
 
 
 def _of_code(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """What of the user's code does not fit TO, package by package."""
+    """How many uses in the user's code do not fit TO, package by package."""
     code = answer.code
     if code is None:
         return
     counts = [f"{f.failures} of {f.uses} uses of {f.package}" for f in code.fits if f.failures]
     if counts:
         places = tuple(dict.fromkeys(f"{f.file}:{f.line}" for f in code.failures))
-        text = f"your code: {', '.join(counts)} fit FROM and not TO, below"
+        text = f"your code: {', '.join(counts)} fit FROM and not TO, see below"
         yield UpgradeReason(Word.CHANGES, CODE, text, names=places)
     if code.unreadable:
         files = tuple(f"{u.file}:{u.line}" for u in code.unreadable)
@@ -119,21 +123,21 @@ def _of_code(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 
 
 ASKED = frozenset({*comparison.GOOD, CellOutcome.INCOMPATIBLE})
-"""Verdicts of cells in which something of the profile was run."""
+"""Verdicts of cells in which something in the profile was run."""
 
 
 def _of_side(end: str, side: Side, answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """Whether anything is known of it."""
+    """Whether there are results that can be used."""
     if side.found is None:
-        text = f"{end} was not tested: nothing is known of it"
+        text = f"{end} was not tested"
         yield UpgradeReason(Word.NO, "results", text, command=f"nox -s {side.name}")
     elif end == "FROM" and (ended := verdicts.outcome(side.found, answer.profile)) not in ASKED:
         why = side.found.reason.message if side.found.reason else _not_run(side, answer)
-        text = f"nothing of the profile is known to work in FROM: it is {ended}"
+        text = f"nothing in the profile is known to work in FROM, which is {ended}"
         again = "" if side.state == FRESH else f"nox -s {side.name}"
         yield UpgradeReason(Word.NO, "results", text, why=why, command=again)
     if side.stands_in:
-        text = f"{side.stands_in} was not tested: {end} is only the nearest to it"
+        text = f"{side.stands_in} was not tested: {end} is only the nearest tested cell"
         yield UpgradeReason(Word.CHANGES, "results", text, command="mcore-compat doctor --run")
 
 
@@ -142,7 +146,7 @@ def _not_run(side: Side, answer: UpgradeAnswer) -> str:
 
 
 def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """Whether TO works at all for the profile."""
+    """Whether anything in the profile works in TO."""
     evidence = answer.target.found
     if evidence is None:
         return
@@ -154,19 +158,19 @@ def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         what = (
             "no family's checkpoint restores there"
             if "restore" in answer.profile.features
-            else "nothing of the profile works there"
+            else "nothing in the profile works there"
         )
         failed = verdicts.failures(evidence, answer.profile, answer.rules)
         why = failed[0].text() if failed else ""
         yield UpgradeReason(Word.NO, "outcome", f"TO is incompatible: {what}", why=why)
     elif ended not in comparison.GOOD:
         why = _not_run(answer.target, answer)
-        text = f"nothing of the profile could be run in TO: it is {ended}"
+        text = f"nothing in the profile could be run in TO, which is {ended}"
         yield UpgradeReason(Word.NO, "outcome", text, why=why)
 
 
 def _out_of_date(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """All results that do not hold any more, at once."""
+    """All results that are out of date, in one reason."""
     by_state: dict[str, list[str]] = {}
     for end, side in (("FROM", answer.origin), ("TO", answer.target)):
         if side.found and side.state != FRESH:
@@ -182,7 +186,7 @@ def _out_of_date(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 
 
 def _of_losses(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """What is lost, each reason once."""
+    """What is lost: one reason for each cause."""
     for cause in losses.causes(answer.losses):
         what = words.about(described(cause.checks, answer.origin, answer.target))
         gone = cause.first.outcome is CheckOutcome.UNSUPPORTED
@@ -202,7 +206,7 @@ UNKNOWN = "could not be run in TO"
 
 
 def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """What works in FROM with all defaults, and in TO only under a condition."""
+    """What works in FROM with all defaults and in TO only under a condition."""
     by_condition: dict[tuple[str, str], list[Change]] = {}
     for change in answer.difference.needs if answer.difference else ():
         accepted = loads.named(change.check, answer.accepted)
@@ -218,12 +222,12 @@ def _of_conditions(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
 
 
 CHECKPOINTS = {
-    Load.LOST: (Word.NO, "do not load in TO, nor by a known way through other cells"),
+    Load.LOST: (Word.NO, "do not load in TO, directly or through other tested cells"),
     Load.THROUGH: (Word.CHANGES, "load in TO only through other cells"),
-    Load.OPEN: (Word.CHANGES, "do not load in TO, and whether they load in FROM was not run"),
-    Load.UNTESTED: (Word.CHANGES, "were not loaded in TO yet"),
-    Load.NOT_ASKED: (Word.CHANGES, "could not be tried in TO"),
-    Load.BEFORE: (Word.GO, "do not load in TO, and not in FROM either"),
+    Load.OPEN: (Word.CHANGES, "do not load in TO, and loading them in FROM was not tested"),
+    Load.UNTESTED: (Word.CHANGES, "were not tested in TO"),
+    Load.NOT_ASKED: (Word.CHANGES, "could not be tested in TO"),
+    Load.BEFORE: (Word.GO, "do not load in TO, nor in FROM"),
 }
 
 
@@ -256,12 +260,12 @@ def _of_checkpoints(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
         yield _of_routes(Word.GO, CHECKPOINTS[Load.LOST][1], outside, OUTSIDE)
 
 
-ANEW = "; what they were quantized from loads there, and can be quantized anew"
+ANEW = "; the checkpoints they were quantized from load there and can be quantized again"
 
 
 def _can_be_quantized_anew(answer: UpgradeAnswer, routes: Sequence[Route]) -> bool:
-    """Whether all that is lost is quantized state, which TO can make again from a checkpoint of
-    FROM that loads there."""
+    """Whether everything that is lost is quantized state that TO can make again, from a checkpoint
+    of FROM that loads in TO."""
     over = answer.checkpoints
     loaded = {(r.family, r.way) for r in over.of(Load.WORKS)} if over else set()
     works = answer.target.works()
@@ -281,18 +285,18 @@ def _of_routes(word: Word, text: str, routes: Sequence[Route], before: str = "")
 
 
 def _of_neighbours(answer: UpgradeAnswer) -> str:
-    """What is known of checkpoints between neighbouring cells."""
+    """How checkpoints load between similar cells, in words; empty if not known."""
     texts = (
         f"{pair.origin} → {pair.target}: "
         + (f"do not load: {loads.about(pair.fails)}" if pair.fails else "load")
         for pair in answer.neighbours
     )
     told = "; ".join(texts)
-    return f"neighbours' {told}" if told else ""
+    return f"between similar cells: {told}" if told else ""
 
 
 BESIDE = "your code was read: "
-"""Before what breaks calls in general, where it is known which of them are made."""
+"""Begins a reason about calls in general when the user's code was read: its own reason decides."""
 
 
 def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
@@ -301,7 +305,7 @@ def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     others = [i for i in answer.interfaces if i.package not in read]
     missing = [f"{i.package} {v}" for i in others for v in i.not_recorded]
     word, before = (Word.CHANGES, "") if uses else (Word.GO, OUTSIDE)
-    text = f"{before}whether calls break is not known: no interface was recorded of {{}}:"
+    text = f"{before}it is not known whether calls break: no interface was recorded for {{}}:"
     yield from _counted(word, "interfaces", missing, text, "release")
     for i in answer.interfaces:
         moved = f"{i.package} {i.before} → {i.after} breaks calls"
@@ -309,16 +313,16 @@ def _of_interfaces(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
             names = [c.name for c in i.breaking if c.counts(answer.profile) is counts]
             word, before = (Word.CHANGES, "") if counts else (Word.GO, OUTSIDE)
             word, before = (Word.GO, BESIDE) if i.package in read else (word, before)
-            text = f"{before}{moved} of {{}}; which, and how, stands below"
+            text = f"{before}{moved} of {{}}, see below"
             nouns = "function or spec", "functions and specs"
             yield from _counted(word, "interfaces", names, text, *nouns)
     back = [i.package for i in others if i.back]
-    text = "{} back to an older release: what that takes away is not compared:"
+    text = "{} back to an older release; what that removes is not compared:"
     yield from _counted(Word.GO, "interfaces", back, text, "package goes", "packages go")
 
 
 def _of_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
-    """What of the profile was run in neither for want of a GPU."""
+    """What in the profile was not run in either cell, because it needs a GPU."""
     open_ = [
         {c for c, o in side.outcomes().items() if o is CheckOutcome.NEEDS_GPU}
         for side in (answer.origin, answer.target)
@@ -326,6 +330,6 @@ def _of_gpu(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     checks = described(sorted(open_[0] & open_[1]), answer.origin, answer.target)
     checks = [c for c in checks if answer.profile.takes(c)]
     if checks:
-        text = f"{words.about(checks)} needs a GPU, and was run in neither"
+        text = f"{words.about(checks)} needs a GPU, and was not run in either"
         names = tuple(c.check for c in checks)
         yield UpgradeReason(Word.GO, "checks", text, names=names)

@@ -1,4 +1,4 @@
-"""The two cells of an upgrade, and what is known of them. Pure."""
+"""The two cells of an upgrade, and their results. Pure."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ FRESH, UNTESTED = "fresh", "untested"
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One end. `state`: `fresh`, `untested`, or why its evidence does not hold any more; `note`:
-    how it came to be this cell, where that was not said by name; `stands_in`: for what it is only
-    the nearest, what is installed or a container; empty where it is the cell that is meant."""
+    """FROM or TO, and its result.
+
+    - `state`: `fresh` (up to date), `untested`, or why its result is out of date.
+    - `note`: how this cell was chosen, if the user did not name it.
+    - `stands_in`: the installation or container to which it is only the nearest tested cell; empty
+      if it is the very cell that the user means.
+    """
 
     cell: Cell
     found: Evidence | None = None
@@ -42,7 +46,7 @@ class Side:
 
     @property
     def pins(self) -> Mapping[str, str]:
-        """What was tested; of an untested cell, what would be."""
+        """The versions that were tested; of an untested cell, those that would be."""
         return self.found.pins if self.found else self.cell.pins
 
     @property
@@ -51,18 +55,19 @@ class Side:
         return self.found.cuda if self.found else self.cell.cuda
 
     def outcomes(self) -> dict[str, CheckOutcome]:
-        """By check."""
+        """The outcome of each check."""
         return {c.check: c.outcome for c in self.found.checks} if self.found else {}
 
     def works(self) -> set[str]:
-        """The checks that work, be it under a condition."""
+        """The checks that work, including those that need a condition."""
         return {check for check, o in self.outcomes().items() if o in HOLDS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeInputs:
-    """All that an answer is made of. `suite` and `checks` are today's digests of the suite and of
-    the exchange; `locks` are by cell, of the two that are compared; `profile`: for whom."""
+    """Everything that an answer is made from. `suite`, `checks`: the current digests of the suite
+    and of the exchange; `locks`: those of the two cells, by cell; `exchanged`: the exchange's
+    results; `profile`: the features, families and formats that the user relies on."""
 
     all_: Collated
     device_class: str
@@ -74,33 +79,33 @@ class UpgradeInputs:
 
     @property
     def found(self) -> tuple[Evidence, ...]:
-        """The evidence of the device class."""
+        """The results of the device class."""
         return self.all_.by_class.get(self.device_class, ())
 
     @property
     def loads(self) -> tuple[Evidence, ...]:
-        """The exchange's evidence of the device class."""
+        """The exchange's results of the device class."""
         return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
     def loaded(self, cell: str) -> Evidence | None:
-        """What a cell loaded of others."""
+        """The result of loading other cells' checkpoints in a cell; None if it loaded none."""
         return next((exchanged for exchanged in self.loads if exchanged.cell == cell), None)
 
     def answers(self, origin: str, target: str) -> Answers:
-        """How what a cell loaded of another came over; empty where it was not asked."""
+        """How the checkpoints of `origin` loaded in `target`; empty if that was not tested."""
         there = self.loaded(target)
         return answers(there).get(origin, {}) if there else {}
 
     def side(self, cell: Cell, note: str = "", *, stands_in: str = "") -> Side:
-        """What is known of a cell."""
+        """A cell with its result, lock and state."""
         known = next((e for e in self.found if e.cell == cell.name), None)
         lock = self.locks.get(cell.name)
         state = self._state(cell, known, lock) if known else UNTESTED
         return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
     def _state(self, cell: Cell, known: Evidence, lock: Lock | None) -> str:
-        """Whether its evidence holds. Wheels are left out: those of this machine change nothing
-        in what is known."""
+        """`FRESH`, or why its result is out of date. The wheels of this machine are not compared:
+        they do not change what the result shows."""
         newer = moved(cell, known.pins)
         if newer:
             return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -115,8 +120,8 @@ class UpgradeInputs:
 def nearest_class(
     known: Sequence[Evidence], cells: Sequence[str], preferred: str, classes: Sequence[str]
 ) -> str:
-    """The device class to answer from: `mine` where both cells have evidence of it or no other has
-    both."""
+    """The device class to answer from: the first that has results of both cells, `preferred`
+    before `classes`; `preferred` if none has."""
     there = {(e.cell, e.device_class) for e in known}
     both = (name for name in (preferred, *classes) if all((cell, name) in there for cell in cells))
     return next(both, preferred)
@@ -124,12 +129,12 @@ def nearest_class(
 
 WORDS_FOR_INSTALLED = ("current", "FROM=current")
 
-INSTALLED = "what is installed"
+INSTALLED = "the installed combination"
 
 
 class ChosenCell(NamedTuple):
-    """The cell's name, in words how near it is, and for what it stands, if it is only the
-    nearest."""
+    """The name of a cell, a note on how it was chosen, and what it stands for if it is only the
+    nearest tested cell."""
 
     name: str
     note: str = ""
@@ -137,26 +142,26 @@ class ChosenCell(NamedTuple):
 
 
 def installed(there: Installed, cells: Sequence[CellRecord]) -> ChosenCell:
-    """The tested cell that is the same as what is installed, else the nearest.
+    """The tested cell with exactly the installed versions, else the nearest tested cell.
 
     Raises:
-        UsageError: an axis is not installed, or has a version that is none; nothing was tested.
+        UsageError: an axis is not installed or has an invalid version, or no cell was tested.
     """
     pins = doctor.pins_of(there)
     for axis in AXES:
         if axis not in pins:
             raise UsageError(
-                f"current: {axis} is not installed there; name a cell, or another environment "
-                "with --python"
+                f"current: {axis} is not installed in this environment; name a cell, or another "
+                "environment with --python"
             )
         if not is_version(pins[axis]):
             raise UsageError(f'current: {axis} has no valid version: "{pins[axis]}"')
     same = [c.name for c in cells if all(c.pins[axis] == pins[axis] for axis in AXES)]
     if same:
-        return ChosenCell(min(same), "FROM is what is installed")
+        return ChosenCell(min(same), "FROM is the installed combination")
     near = nearest_cell.nearest(pins, cells)
     if near is None:
-        raise UsageError("current: no cell was tested that could stand for what is installed")
-    other = [f"{a} {pins[a]} (there {near.pins[a]})" for a in AXES if near.pins[a] != pins[a]]
-    note = f"{INSTALLED} was not tested; {near.name} is the nearest, unlike it in "
+        raise UsageError("current: no tested cell is near the installed combination; name a cell")
+    other = [f"{a} {near.pins[a]} (not {pins[a]})" for a in AXES if near.pins[a] != pins[a]]
+    note = f"{INSTALLED} was not tested; the nearest tested cell is {near.name}, with "
     return ChosenCell(near.name, note + ", ".join(other), stands_in=INSTALLED)

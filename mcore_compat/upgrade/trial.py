@@ -1,5 +1,5 @@
-"""Which of the pins that move from FROM to TO is to blame for a failure: the cells between them are
-asked. Pure, but for who is given to test those that were not tested."""
+"""Which of the version changes between FROM and TO are to blame for a failure, by the results of
+the cells in between. Pure, except for a `run` function that tests further cells."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mcore_compat.upgrade.blame import BlameReport, Moved
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
 Run = Callable[[Cell], Evidence]
-"""Tests a cell that was not tested."""
+"""Tests a cell and returns its result."""
 
 
 def state_of(
     evidence: Evidence, names: Sequence[str], failed: CheckResult
 ) -> tuple[CheckState, str]:
-    """Whether a cell fails in these checks as `failed` did, and if it says neither, why."""
+    """Whether a cell fails in these checks as `failed` did. If it neither fails so nor works, the
+    second value says why."""
     if not evidence.checks:
         reason = f": {' '.join(evidence.reason.message.split())}" if evidence.reason else ""
         return CheckState.SILENT, f"{evidence.outcome.value}{reason}"
@@ -34,11 +35,12 @@ def state_of(
     if len(checks) == len(names) and not other:
         return CheckState.GOOD, ""
     otherwise = " for another reason" if any(c.outcome in FAILURES for c in checks) else ""
-    return CheckState.SILENT, f"{' and '.join(other) or 'not asked'} there{otherwise}"
+    return CheckState.SILENT, f"{' and '.join(other) or 'not run'} there{otherwise}"
 
 
 def _comparable(evidence: Evidence, suite: str) -> bool:
-    """Whether it may be compared with what TO's suite showed; no part of a suite, no network."""
+    """Whether a result can be compared with TO's: complete, without an infrastructure error, and
+    from the same suite."""
     whole = evidence.complete and evidence.outcome is not CellOutcome.ERROR
     return whole and (not evidence.checks or evidence.suite == suite)
 
@@ -49,7 +51,7 @@ def _alike(check: CheckResult, failed: CheckResult) -> bool:
 
 
 class Trial:
-    """One failure, and the cells between FROM and TO that tell what is to blame for it."""
+    """One failure, and the cells between FROM and TO that show what is to blame for it."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class Trial:
         self._old, self._new = origin.pins, target.pins
         self._known, self._run = known, run
         suite = target.found.suite if target.found else ""
-        # By versions; of two the first by name.
+        # By versions; if two cells have the same, the first by name.
         tested = sorted(known.found, key=lambda e: e.cell, reverse=True)
         self._tested = {
             tuple(e.pins[axis] for axis in AXES): e for e in tested if _comparable(e, suite)
@@ -76,7 +78,7 @@ class Trial:
         self._seconds = sum(c.seconds or 0 for c in target.found.checks) if target.found else 0.0
 
     def report(self, hints: Sequence[Sequence[str]]) -> BlameReport:
-        """What is to blame, by what is known, and by what `run` tells where there is one."""
+        """What is to blame, by the results so far and by those of `run`, if it was given."""
         known = self._all()
         moves = [frozenset(hint) & frozenset(self._axes) for hint in hints]
         search = blame.find(self._axes, self._ask, known, [m for m in moves if m])
@@ -95,7 +97,7 @@ class Trial:
         )
 
     def _all(self) -> dict[Moved, CheckState]:
-        """The combinations of which something is known: tested, or known not to be installable."""
+        """The combinations that were tested, and those that cannot be installed."""
         known = {}
         for moved in blame.combinations(self._axes):
             evidence = self._tested.get(tuple(self._pins(moved).values()))
@@ -105,14 +107,14 @@ class Trial:
         return known
 
     def _pins(self, moved: Moved) -> dict[str, str]:
-        """The old pins, those of `moved` being the new ones, in the order of the axes."""
+        """The version of each axis: the new one for `moved`, else the old one."""
         return {axis: (self._new if axis in moved else self._old)[axis] for axis in AXES}
 
     def _cell(self, moved: Moved) -> Cell:
-        """The cell of a combination, under the name that it would be run by.
+        """The cell of a combination, with the name to run it by.
 
         Raises:
-            UsageError: a version that is no release, or a series that has no stack.
+            UsageError: a version is not a release, or a series has no default stack.
         """
         mcore, modelopt, te, torch, python = self._pins(moved).values()
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=python)
@@ -129,7 +131,7 @@ class Trial:
         return CheckState.SILENT
 
     def _from_metadata(self, moved: Moved) -> CheckState | None:
-        """Whether the releases themselves say that they cannot be installed together."""
+        """`SILENT` if the metadata of the releases says that they cannot be installed together."""
         try:
             cell = self._cell(moved)
             reasons = combinations.violations(cell, self._known.all_.releases)
@@ -146,5 +148,5 @@ class Trial:
         cell = self._cell(moved)
         evidence = self._run(cell)
         if differing(evidence.pins, self._pins(moved)):
-            return self._silent(moved, f"{cell.name} is locked on other versions")
+            return self._silent(moved, f"the lock of {cell.name} has other versions")
         return self._judged(moved, evidence)

@@ -1,4 +1,4 @@
-"""From one cell to another: what is not fresh is run, and all that is known answers it."""
+"""Answers an upgrade question: runs whatever is out of date, then answers from all results."""
 
 from __future__ import annotations
 
@@ -31,10 +31,16 @@ from mcore_compat.upgrade.sides import ChosenCell, UpgradeInputs
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked. `origin`, `target`: cells, or None where `from_container` or `to_container`
-    is said instead; `installed`: what is installed into those, in words. `run`: what is not fresh,
-    and with `blame` cells in between, too; `accept`: what may be lost; `code`: the user's own;
-    `python`, of `current`, and `device_class`: None for those of here."""
+    """The question, as the command line puts it.
+
+    - `origin`, `target`: cells; None if `from_container` or `to_container` names a container.
+    - `installed`: what is installed on top of these containers, e.g. `modelopt 0.41`.
+    - `run`: run whatever is out of date; `blame`: also run cells in between.
+    - `accept`: patterns of checks that the user can do without.
+    - `code`: the path of the user's code.
+    - `python`: the interpreter of the environment `current`; None: the active one.
+    - `device_class`: None: that of this machine.
+    """
 
     origin: str | None
     target: str | None
@@ -53,18 +59,18 @@ def validate(question: Question, context: Context) -> UpgradeAnswer:
     """The answer, for the profile of the context.
 
     Raises:
-        UsageError: not two different cells, or options that contradict one another.
-        CompatError: as `pipeline.run_cell`; nothing is answered then.
+        UsageError: the cells are not two different ones, or options contradict one another.
+        CompatError: as `pipeline.run_cell`; there is no answer then.
     """
     mine = machine.device_class()
     if question.blame and not question.run:
-        raise UsageError("--blame runs cells, and --no-run runs none: leave out one of them")
+        raise UsageError("--blame contradicts --no-run: it runs cells; leave out one of them")
     if question.run and question.device_class not in (None, mine):
-        raise UsageError(f"--device-class: cells run here are of {mine}; add --no-run")
+        raise UsageError(f"--device-class: this machine runs cells as {mine}; add --no-run")
     chosen = _cells(question, context)
     names = [one.name for one in chosen]
     cells = [pipeline.chosen(name, context) for name in names]
-    # Before anything is run: a path that is wrong is said at once.
+    # Before anything runs, so that a wrong path is reported at once.
     code = _code(question, cells, context)
     if question.run:
         _test(names, context)
@@ -81,7 +87,7 @@ def validate(question: Question, context: Context) -> UpgradeAnswer:
 
 
 def _code(question: Question, cells: Sequence[Cell], context: Context) -> ScanReport | None:
-    """What of the user's code fits FROM and not TO; None where none is named."""
+    """What in the user's code fits FROM and not TO; None if the user named no code."""
     if question.code is None:
         return None
     before, after = (cell.pins for cell in cells)
@@ -89,13 +95,13 @@ def _code(question: Question, cells: Sequence[Cell], context: Context) -> ScanRe
 
 
 def _cells(question: Question, context: Context) -> tuple[ChosenCell, ChosenCell]:
-    """The cells FROM and TO, and how they were chosen where that was not by name."""
+    """The cells FROM and TO, with notes on how they were chosen if not by name."""
     names = _names(question)
     if question.python and names[0] not in sides.WORDS_FOR_INSTALLED:
         said = names[0] or question.from_container
-        raise UsageError(f'--python: FROM is "{said}", and not current')
+        raise UsageError(f'--python is only for FROM current, and FROM is "{said}"')
     if names[1] in sides.WORDS_FOR_INSTALLED:
-        raise UsageError("current: only FROM can be what is installed; name the cell TO")
+        raise UsageError("current: only FROM can be the installed combination; name the cell TO")
     standing = _containers(question, context)
     origin, target = (
         standing.pop(0) if name is None else _cell(name, question, context) for name in names
@@ -110,10 +116,11 @@ def _cells(question: Question, context: Context) -> tuple[ChosenCell, ChosenCell
 
 
 def _names(question: Question) -> tuple[str | None, str | None]:
-    """FROM and TO, None where it is a container's. One cell alone is what no container is.
+    """The names of FROM and TO; None for a container. If only FROM is a container, a single cell is
+    TO.
 
     Raises:
-        UsageError: an end is said twice, or not at all.
+        UsageError: FROM or TO is given twice, or not at all.
     """
     origin, target = question.origin, question.target
     if question.from_container and not question.to_container and target is None:
@@ -124,16 +131,16 @@ def _names(question: Question) -> tuple[str | None, str | None]:
     ):
         option = f"--{end.lower()}-container"
         if name and container:
-            raise UsageError(f'{end} is said twice: "{name}" and {option} {container}; say one')
+            raise UsageError(f'{end} is given twice: "{name}" and {option} {container}; give one')
         if not name and not container:
-            raise UsageError(f"{end} is not said: name a cell, or a container with {option}")
+            raise UsageError(f"{end} is missing: name a cell, or a container with {option}")
     if question.installed and not (question.from_container or question.to_container):
-        raise UsageError("--installed: neither --from-container nor --to-container is given")
+        raise UsageError("--installed needs --from-container or --to-container")
     return origin, target
 
 
 def _containers(question: Question, context: Context) -> list[ChosenCell]:
-    """The cells that stand for the containers that are named, FROM's first."""
+    """The cells that stand for the named containers, FROM's first."""
     names = [name for name in (question.from_container, question.to_container) if name]
     if not names:
         return []
@@ -147,7 +154,7 @@ def _containers(question: Question, context: Context) -> list[ChosenCell]:
 
 
 def _cell(name: str, question: Question, context: Context) -> ChosenCell:
-    """The cell of a name, or the one that stands for what is installed."""
+    """The cell of a name, or the one that stands for the installed combination."""
     if name not in sides.WORDS_FOR_INSTALLED:
         return ChosenCell(pairs.name_of(name, context))
     python = question.python or interpreters.active()
@@ -155,27 +162,28 @@ def _cell(name: str, question: Question, context: Context) -> ChosenCell:
 
 
 def _records(context: Context) -> list[CellRecord]:
-    """All that is published of cells."""
+    """The records of all cells with results."""
     stored = store.load_all(context.workspace.results)
     return cell_records.records(stored, context.matrix)
 
 
 def _test(names: Sequence[str], context: Context) -> None:
-    """Run both cells and load the checkpoints of FROM in both, where that is not fresh: what does
-    not load in FROM either is not lost."""
+    """Run whatever is out of date: both cells, and loading the checkpoints of FROM in both. What
+    does not load in FROM either is not lost."""
     tested = [pipeline.run_cell(name, Options(), context).evidence for name in names]
     if not all(result.checks for result in tested):
         return
     work = pairs.work(pairs.Asked(origins=names[:1], targets=names), context)
     failed = drive.exchange(work, context, tell=context.say)
     if any(isinstance(error, InfrastructureError) for error in failed.values()):
-        raise InfrastructureError("not all checkpoints were loaded; run it again to continue")
+        raise InfrastructureError("not all checkpoints were tested; run the command again")
 
 
 def _known(
     cells: Sequence[Cell], context: Context, device_class: str, *, strict: bool
 ) -> UpgradeInputs:
-    """All that is known by now; not `strict`: of the device class that both cells have."""
+    """All results so far. Not `strict`: of another device class, if only that one has results of
+    both cells."""
     stored, _ = repairs.applied_to_all(
         store.load_all(context.workspace.results), context.workspace.results
     )
@@ -190,7 +198,11 @@ def _known(
 
 
 def _check_accepted(patterns: Sequence[str], known: UpgradeInputs, cells: Sequence[Cell]) -> None:
-    """A pattern that means no check is a slip of the pen."""
+    """Refuse a pattern that matches no check: it is probably a typo.
+
+    Raises:
+        UsageError: a pattern matches no check.
+    """
     if not patterns:
         return
     origin, target = (known.side(cell) for cell in cells)
@@ -199,13 +211,13 @@ def _check_accepted(patterns: Sequence[str], known: UpgradeInputs, cells: Sequen
     checks |= {r.check for r in answer.checkpoints.routes} if answer.checkpoints else set()
     for pattern in patterns:
         if not any(named(check, [pattern]) for check in checks):
-            raise UsageError(f'--accept: no check is called "{pattern}"{nearest(pattern, checks)}')
+            raise UsageError(f'--accept: no check matches "{pattern}"{nearest(pattern, checks)}')
 
 
 def _blame(
     known: UpgradeInputs, cells: Sequence[Cell], accepted: Sequence[str], context: Context
 ) -> bool:
-    """Run cells between the two until it is known what is to blame; whether any was run."""
+    """Run cells between the two until it is known what is to blame. False if none had to run."""
     origin, target = (known.side(cell) for cell in cells)
     answer = answers.answer(origin, target, known, accepted)
     blamed = [loss.blamed for loss in answer.losses if loss.blamed and loss.decides]
@@ -214,7 +226,7 @@ def _blame(
         return False
     minutes = max(blame.seconds for blame in blamed) * len(open_cells) / 60
     context.say(
-        f"--blame: at most {len(open_cells)} cells, about {minutes:.0f} min without "
+        f"--blame: running at most {len(open_cells)} cells, about {minutes:.0f} min without "
         "builds and downloads"
     )
 

@@ -1,4 +1,4 @@
-"""What checks are about, and why they fail, in words of a profile. Pure."""
+"""What checks test, and why they fail, in the words of a profile. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mcore_compat.results.evidence import CheckResult, Evidence
 
 
 def about(checks: Iterable[CheckResult]) -> str:
-    """`quantize fp8, int4 of gpt, mla-moe`: what checks are about; of a suite that named no
-    features, by their kinds."""
+    """What checks test: `quantize fp8, int4 of gpt, mla-moe`. Checks of an old suite, which named
+    no features, appear by their kind."""
     checks = tuple(checks)
     points = [*profiles.points(checks)]
     kinds = {c.kind for c in checks if not profiles.feature_of(c)}
@@ -28,12 +28,12 @@ def about(checks: Iterable[CheckResult]) -> str:
     return f"{text} of {', '.join(families)}" if families else text
 
 
-NOT_THERE = "its results do not have that check"
+NOT_THERE = "its result does not have this check"
 
 
 def sentence(evidence: Evidence, check: CheckResult | None, rules: Sequence[Pairs]) -> str:
-    """Why a check does not work: as the matrix declares it, where it does, else as the failure
-    says. Of one that is blocked: why that one fails which blocks it. None: it is not there."""
+    """Why a check does not work: the reason that the matrix declares, else the failure's message.
+    For a blocked check: why the check fails that blocks it. `check` None: it has no result."""
     if check is None:
         return NOT_THERE
     by_id = {c.check: c for c in evidence.checks}
@@ -50,14 +50,14 @@ def sentence(evidence: Evidence, check: CheckResult | None, rules: Sequence[Pair
 
 
 def options(profile: Profile, declared: Matrix) -> str:
-    """What a command is given so that it answers for this profile; empty for the default."""
+    """The options that make a command answer for this profile; empty for the default one."""
     if profile == DEFAULT:
         return ""
     if {**BUILT_IN, **declared.profiles}.get(profile.name) == profile:
         return f"--for {profile.name}"
     features = list(profile.features)
     if profile.formats:
-        # Of a format any feature may say so; that of quantization reads best.
+        # Formats may follow any feature; they read best after quantization.
         place = next((n for n, word in enumerate(features) if word.startswith("quantize")), 0)
         features[place] += ":" + "+".join(profile.formats)
     families = f" --families {','.join(profile.families)}" if profile.families else ""

@@ -49,7 +49,7 @@ def test_an_error_in_the_address_is_found_as_the_command_finds_it(
         assert (
             page.locator("#error-said")
             .text_content()
-            .startswith("Known: " if found.sure else "Not known; the nearest known:")
+            .startswith("Known: " if found.sure else "Not known; the most similar known errors:")
         )
         assert page.get_by_label("An error message, a traceback or a log").input_value() == text
 

@@ -87,7 +87,7 @@ def test_a_family_and_check_show_their_outcome(opened: Opened, sample: Site) -> 
         outcomes = [c.outcome.value for c in e.checks if c.check == "restore[gpt]"] if e else []
         expected = outcomes[0] if outcomes else one.outcome("host").value
         if e and e.checks and not outcomes:
-            expected = "not asked"
+            expected = "not run"
         assert said["megatron-core {}, ModelOpt {}: ".format(*one.pair)] == expected
     assert "check restore, family gpt" in page.locator("#matrix-said").text_content()
 
@@ -121,7 +121,7 @@ def test_untested_and_stale_and_needs_gpu_are_always_seen(opened: Opened, sample
     page = opened("index.html")
     untested = [one for one in sample.entries.values() if one.default and not one.by_class]
     assert list(words(page).values()).count("untested") == len(untested) > 0
-    assert page.locator("#matrix td.stale .note", has_text="stale").count() == 2
+    assert page.locator("#matrix td.stale .note", has_text="out of date").count() == 2
     assert page.locator("#matrix .note", has_text="GPU –").count() > 0
     page.locator("select[name=for]").select_option("all")
     assert page.locator("#matrix .note", has_text="need gpu").count() > 0

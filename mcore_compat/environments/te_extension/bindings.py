@@ -1,8 +1,8 @@
-"""The names that a release's torch extension gives to Python, read from its C++ sources.
+"""The Python names that a release's torch extension defines, read from its C++ sources.
 
-They are bound by pybind11: functions by `m.def("name", …)`, enums and classes by `py::enum_` and
-`py::class_` with a chain of calls. Nothing is compiled; of what depends on a macro, that is taken
-which the release's build script sets by default.
+pybind11 defines functions with `m.def("name", …)`, enums and classes with `py::enum_` and
+`py::class_` and a chain of calls. Nothing is compiled. Macros have the values that the release's
+build script sets by default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SUBMODULE = re.compile(r'(\w+)\s*=\s*\w+\s*\.\s*def_submodule\(\s*"(\w+)"')
 _CLASS_OF = re.compile(r'(\w+)\s*=\s*\w+\.attr\(\s*"(\w+)"\s*\)')
 _COMPARES = re.compile(r'(\w+)\.attr\(\s*"__eq__"\s*\)\s*=')
 _ENUM = re.compile(r"\benum\s+(class\s+|struct\s+|)(\w*)\s*(?::\s*[\w:]+\s*)?\{([^{}]*)\}\s*(\w*)")
-"""Scope, name, body, and the name of C, which follows."""
+"""Scope, name, body, and the name after the body, as in C's `typedef enum {…} name`."""
 _CONSTANT = re.compile(r"\bconst(?:expr)?\s+\w+\s+(\w+)\s*=\s*(\w+)\s*;")
 _DEFAULT_ON = re.compile(r"""os\.getenv\("(\w+)",\s*"1"\)""")
 _FLAG = re.compile(r'"-D(\w+)')
@@ -27,13 +27,13 @@ _COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|("(?:\\.|[^"\\\n])*")', re.DOTALL)
 
 
 class UnreadableError(ValueError):
-    """The sources do not say what a name stands for; the message names it."""
+    """The sources do not define a name in a form that can be read; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnumBinding:
-    """An enum: its members with their numbers; `integral`: it is equal to its number, as C++'s
-    unscoped enums are, and those whose release says so."""
+    """An enum. `members`: names and numbers; `integral`: members are equal to their numbers, as in
+    an unscoped C++ enum or if the release defines `__eq__`."""
 
     members: Mapping[str, int]
     integral: bool
@@ -41,7 +41,7 @@ class EnumBinding:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassBinding:
-    """A class; `plain`: it can be made without arguments, which runs nothing."""
+    """A class. `plain`: it can be constructed without arguments, which runs no kernel."""
 
     bases: tuple[str, ...]
     plain: bool
@@ -51,7 +51,7 @@ class ClassBinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Bindings:
-    """All that is in the module, by name; functions of `modules` are those of its submodules."""
+    """Everything in the module, by name. `modules`: the submodules with their functions."""
 
     functions: tuple[str, ...]
     modules: Mapping[str, tuple[str, ...]]
@@ -61,10 +61,10 @@ class Bindings:
 
 
 def read(sources: Mapping[str, str]) -> Bindings:
-    """The bindings of the files of a source distribution, C++ and build scripts: text by path.
+    """The bindings in a source distribution. `sources`: C++ files and build scripts, text by path.
 
     Raises:
-        UnreadableError: there are none, or a number cannot be told.
+        UnreadableError: there are no bindings, or a number cannot be read.
     """
     scripts = "\n".join(text for path, text in sources.items() if path.endswith(".py"))
     macros = {"__cplusplus", *(set(_DEFAULT_ON.findall(scripts)) & set(_FLAG.findall(scripts)))}
@@ -101,8 +101,8 @@ def _sorted(names: Iterator[str]) -> tuple[str, ...]:
 
 
 def _plain(text: str, macros: Set[str]) -> str:
-    """A source without comments, with continued lines joined, and without what is compiled only
-    where another macro is defined."""
+    """A source with continued lines joined, without comments, and without code that is compiled
+    only if a macro outside `macros` is defined."""
     text = _COMMENT.sub(lambda match: match[1] or " ", text.replace("\\\n", " "))
     kept, dropped = [], []
     for line in text.splitlines():
@@ -121,7 +121,8 @@ def _plain(text: str, macros: Set[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Registered:
-    """One `py::enum_<…>(m, "name").x(…).y(…)`; `calls`: method and text of its arguments."""
+    """One `py::enum_<…>(m, "name").x(…).y(…)`. `calls`: each method and the text of its
+    arguments."""
 
     kind: str
     types: tuple[str, ...]
@@ -136,7 +137,7 @@ def _registered(text: str) -> Iterator[_Registered]:
         arguments, end = _inside(text, opened, "()")
         name = re.search(r'"(\w+)"', arguments)
         if name is None:
-            raise UnreadableError(f"{types} is bound to Python under no name that can be read")
+            raise UnreadableError(f"the Python name of {types} cannot be read")
         calls = []
         while call := _CHAIN.match(text, end):
             inner, end = _inside(text, call.end() - 1, "()")
@@ -146,7 +147,12 @@ def _registered(text: str) -> Iterator[_Registered]:
 
 
 def _inside(text: str, start: int, pair: str) -> tuple[str, int]:
-    """What is between the bracket at `start` and its partner, and where it goes on after that."""
+    """The text between the bracket at `start` and its partner, and the position after the
+    partner.
+
+    Raises:
+        UnreadableError: the bracket has no partner.
+    """
     depth, place = 0, start
     while place < len(text):
         letter = text[place]
@@ -170,7 +176,7 @@ def _end_of_string(text: str, start: int) -> int:
 
 
 def _split(text: str) -> Iterator[str]:
-    """At the commas that are in no brackets."""
+    """Split a text at the commas outside brackets."""
     depth, part = 0, ""
     for letter in text:
         depth += (letter in "<([") - (letter in ">)]")
@@ -187,7 +193,7 @@ def _last(name: str) -> str:
 
 
 def _enum(enum: _Registered, declared: str, *, compared: bool) -> EnumBinding:
-    """An enum, with the numbers of its C++ declaration."""
+    """An enum, with the numbers from its C++ declaration."""
     pairs = [tuple(_split(text)) for method, text in enum.calls if method == "value"]
     wanted = {pair[0].strip().strip('"'): _last(pair[1]) for pair in pairs}
     for scope, before, body, after in _ENUM.findall(declared):

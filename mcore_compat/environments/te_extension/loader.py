@@ -1,8 +1,9 @@
-"""Lets the stand-in be loaded as Transformer Engine loads its extension: as a shared object.
+"""Lets Transformer Engine load the stand-in in the way that it loads its extension: as a shared
+object.
 
-TE looks for a file `transformer_engine_torch*.so` and hands its path to Python's loader of compiled
-modules. This text is installed beside the stand-in and imported when Python starts; it has that
-loader read, under that one name, the Python file instead.
+TE looks for a file `transformer_engine_torch*.so` and passes its path to Python's loader of
+compiled modules. This file is installed beside the stand-in and imported when Python starts. It
+makes that loader read the stand-in's Python file instead, for this one name.
 """
 
 from __future__ import annotations
@@ -29,6 +30,6 @@ def _execute(self: ExtensionFileLoader, module: types.ModuleType) -> None:
 
 
 def install() -> None:
-    """Put it into place; a second call changes nothing."""
+    """Patch Python's loader; a second call changes nothing."""
     ExtensionFileLoader.create_module = _create  # type: ignore[assignment, method-assign]
     ExtensionFileLoader.exec_module = _execute  # type: ignore[method-assign]

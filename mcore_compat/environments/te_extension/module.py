@@ -1,9 +1,9 @@
-"""Stands in for an extension module, as Transformer Engine's for torch: its names, and no kernel.
+"""Stand-in for an extension module such as Transformer Engine's for torch: its names, no kernels.
 
-This text is installed as `transformer_engine_torch.py`, beside the real core library and TE's own
-Python; `NAMES` is filled in from the release's C++ sources (`bindings.Bindings`, as plain data).
-Every function raises when it is called. What TE asks while it is imported or built is answered
-truly: the versions of the libraries that are there.
+This file is installed as `transformer_engine_torch.py`, beside the real core library and TE's
+Python code. `NAMES` is filled in from the release's C++ sources (`bindings.Bindings` as plain
+data). Every function raises when it is called, except those that TE calls while it is imported or
+a model is built: they return the versions of the installed libraries.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 NAMES: dict[str, Any] = {}
 
 STAND_IN = True
-"""How to tell it from the real one, which has no such name."""
+"""Marks the stand-in: the real extension has no such name."""
 
 
 class KernelReached(RuntimeError):  # noqa: N818 (a statement about the stand-in, not an error)
-    """A function of the extension was called: what follows is for a GPU."""
+    """A function of the extension was called: the rest needs a GPU."""
 
 
 def _raising(name: str) -> Callable[..., NoReturn]:
@@ -37,7 +37,7 @@ def _raising(name: str) -> Callable[..., NoReturn]:
 
 
 class _Enum(enum.Enum):
-    """As pybind11 binds an enum: it has a number, and is equal to its own kind only."""
+    """An enum as pybind11 defines it: it has a number, and is equal to its own kind only."""
 
     def __int__(self) -> int:
         return int(self.value)
@@ -49,7 +49,7 @@ class _Enum(enum.Enum):
 
 
 class _Integral(_Enum):
-    """One that is equal to its number."""
+    """An enum whose members are equal to their numbers."""
 
     def __eq__(self, other: object) -> bool:
         return int(self) == (int(other) if isinstance(other, _Enum) else other)
@@ -77,7 +77,7 @@ def _cudnn_version() -> int:
 
 
 def _cublaslt_version() -> int:
-    version = ctypes.CDLL(None).cublasLtGetVersion  # TE or torch has loaded it for all
+    version = ctypes.CDLL(None).cublasLtGetVersion  # TE or torch has loaded it globally
     version.restype = ctypes.c_size_t
     return int(version())
 

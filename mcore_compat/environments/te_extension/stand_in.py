@@ -1,4 +1,4 @@
-"""The stand-in's place in the wheelhouse: made when it is wanted and not there."""
+"""The wheel of the stand-in in the wheelhouse: made when it is needed and missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ VARIANT = "-stand-in-"
 
 
 def key_of(version: str) -> Key:
-    """The key of a release's stand-in: of what makes it, too, and of no torch and no Python."""
+    """The key of a release's stand-in. It includes a digest of the code that makes the stand-in,
+    and no version of torch or Python."""
     texts = [*sorted(Path(__file__).parent.glob("*.py")), Path(plain_wheel.__file__)]
     digest = files.sha256_bytes(b"".join(path.read_bytes() for path in texts))
     return Key(package=wheel.PACKAGE, version=version, variant=f"{VARIANT}{digest[:8]}")
@@ -31,10 +32,11 @@ def stands_in(wheels: Iterable[Wheel]) -> bool:
 
 
 def ensure(pin: Pin, say: Callable[[str], None]) -> Wheel:
-    """The stand-in of a pinned release: the one that is there, else made now.
+    """The stand-in of a pinned release, from the wheelhouse or made now.
 
     Raises:
-        InfrastructureError: network or disk, or the release's sources do not tell its names.
+        InfrastructureError: the network or the disk failed, or the names cannot be read from the
+            release's sources.
     """
     key = key_of(pin.version)
     place = folder() / str(key)
@@ -44,7 +46,7 @@ def ensure(pin: Pin, say: Callable[[str], None]) -> Wheel:
             there = lookup(key)
             if there:
                 return there
-            say(f"making {key} of the release's sources")
+            say(f"making {key} from the release's sources")
             started = time.monotonic()
             with temporary.folder() as work:
                 sdist = package_index.download_sdist(pin.name, pin.version, pin.hashes, work)

@@ -1,4 +1,4 @@
-"""Makes the wheel of the stand-in from a release's source distribution, in about a second."""
+"""Makes the stand-in's wheel from a release's source distribution, in about a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mcore_compat.environments.te_extension import bindings
 PACKAGE = "transformer-engine-torch"
 MODULE = "transformer_engine_torch"
 BUILD = "0standin"
-"""The wheel's build tag: by it, its file name tells what it is."""
+"""The wheel's build tag, which marks the stand-in in its file name."""
 
 _HERE = Path(__file__).parent
 _LOADER = f"_{MODULE}_loader"
@@ -27,7 +27,7 @@ def make(sdist: Path, version: str, folder: Path) -> Path:
     """Write the wheel into `folder`.
 
     Raises:
-        InfrastructureError: the source distribution cannot be read, or does not tell its names.
+        InfrastructureError: the source distribution or the names in it cannot be read.
     """
     text = stand_in_text(sdist)
     contents = {
@@ -40,17 +40,17 @@ def make(sdist: Path, version: str, folder: Path) -> Path:
 
 
 def stand_in_text(sdist: Path, within: str = "") -> str:
-    """The text of the module that stands in for the extension of a source distribution, whose C++
-    sources have `within` in their paths.
+    """The text of the stand-in module for the extension in a source distribution. Only C++ sources
+    with `within` in their paths are read.
 
     Raises:
-        InfrastructureError: it cannot be read, or does not tell its names.
+        InfrastructureError: the source distribution or the names in it cannot be read.
     """
     try:
         return module_text(bindings.read(sources(sdist, within)))
     except (bindings.UnreadableError, tarfile.TarError, EOFError) as error:
         raise InfrastructureError(
-            f"no stand-in can be made of {sdist.name}: {error}; take the real extension: "
+            f"cannot make a stand-in from {sdist.name}: {error}; use the real extension: "
             "--te-extension real"
         ) from error
 
@@ -59,7 +59,7 @@ def sources(sdist: Path, within: str = "") -> dict[str, str]:
     """The C++ files and build scripts of a source distribution: text by path.
 
     Raises:
-        tarfile.TarError, EOFError: it is not whole.
+        tarfile.TarError, EOFError: the archive is incomplete.
     """
     texts = {}
     with tarfile.open(sdist) as archive:
@@ -72,7 +72,7 @@ def sources(sdist: Path, within: str = "") -> dict[str, str]:
 
 
 def module_text(bound: bindings.Bindings) -> str:
-    """The stand-in's text: `module.py` with the names of a release."""
+    """The text of the stand-in: `module.py` with the names of a release filled in."""
     names = pprint.pformat(dataclasses.asdict(bound), width=96, compact=True, sort_dicts=False)
     empty = "NAMES: dict[str, Any] = {}\n"
     text = (_HERE / "module.py").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Stage collated → site: pages that need no server and ask the network for nothing.
+"""Stage collated → site: pages that need no server and load nothing from the network.
 
-`reports/site/` is made, not committed.
+`reports/site/` is generated and not committed.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from mcore_compat.publish.site import causes, cell, choose, index, over, series
 from mcore_compat.publish.site.view import Site
 
 FOLDER = "site"
-"""Beside the report."""
+"""The folder of the site, beside the report."""
 
 _STATIC = Path(__file__).with_name("static")
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """Every file of the site: its path within it, and its text.
+    """Every file of the site: its relative path and its text.
 
     Raises:
-        EvidenceError: evidence of what is no cell's name.
+        EvidenceError: a result has an invalid cell name.
     """
     for half in halves(site):
         yield from half
 
 
 def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
-    """The files in two parts that take about the same time."""
+    """The files of `pages` in two parts that take about the same time."""
     return _others(site), itertools.chain(cell.pages(site), causes.pages(site))
 
 

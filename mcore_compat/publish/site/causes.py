@@ -1,5 +1,5 @@
-"""A page for each cause of failures: where it was seen, over which versions, who knows;
-and their list, with a search of errors. Pure."""
+"""A page for each cause of failures: in which cells and versions it occurs and where it is
+discussed; and the list of causes, with a search for error messages. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcore_compat.publish.site.view import Site
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """`causes/FINGERPRINT.html`, and the list of them."""
+    """`causes/FINGERPRINT.html`, and the list of all causes."""
     places = {name: place for place, name in enumerate(site.entries)}
     causes = site.all_.failures
     known = compatibility_json.known(site.all_)
@@ -42,7 +42,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 def _untested(
     cause: SeenCause, known: Compatibility, untested: UntestedReleases
 ) -> dict[str, list[UntestedRelease]]:
-    """By device class: the releases that were not run, and to which a cause extends."""
+    """By device class: the untested releases that a cause probably affects."""
     return {
         name: [*untested.of_cause(known.cause(cause.cause.fingerprint, name))]
         for name in cause.explained
@@ -50,7 +50,7 @@ def _untested(
 
 
 def search(site: Site, known: Compatibility) -> ErrorSearch:
-    """What the page's search of errors looks through: as the command `explain --error` does."""
+    """The data for the page's search for error messages: the same as for `explain --error`."""
     releases = site.all_.releases
     versions = {axis: [release.version for release in releases.of(axis)] for axis in AXES[:4]}
     return ErrorSearch(known_names.known_errors(known, versions, site.all_.matrix.undeclared))

@@ -1,4 +1,4 @@
-"""A page for each cell: the answer, what to take instead, features, causes, checks. Pure."""
+"""A page for each cell: the answer, what to use instead, features, causes, checks. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mcore_compat.results.repairs import Repair
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Failures of one cause; `declared` are the rules of the matrix for them; `known`:
-    cells fail so, and there is a page of it."""
+    """The failures of one cause in a cell. `declared`: the matrix's rules for them; `unexpected`:
+    the checks without a rule; `known`: the cause has a page."""
 
     cause: verdict.Cause
     declared: tuple[Pairs, ...]
@@ -35,11 +35,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class CellSection:
-    """A cell on one device class. `answer`: what is said of it first, for `default`; `instead`:
-    what is better for it; `features` × families, each with what its checks come to. `conditions`:
-    each with the checks that hold under it, and how they fail without it; `stood_in`: what a
-    stand-in means for it; `exports`: lines for a shell; `flapping`: outcomes by check; `repair`:
-    the pin with which checks hold."""
+    """A cell on one device class, as its page shows it.
+
+    - `answer`: the first lines, for the profile `default`; `instead`: better cells.
+    - `features`: the table of features × families with their worst outcomes.
+    - `conditions`: each with the checks that work under it, and their failures without it.
+    - `stood_in`: what the stand-in for TE's extension means for the results, or empty.
+    - `exports`: shell lines that set the variables; `repair`: the pin that makes checks work.
+    - `flapping`: the checks whose outcome changed between runs, with their outcomes.
+    - `stale`: why the result is out of date, or empty; `seconds`: how long the checks took.
+    """
 
     evidence: Evidence
     counts: Counts
@@ -89,7 +94,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
-    """What is said of evidence that fails for these `causes`."""
+    """The section of a result, whose failures have these `causes`."""
     return CellSection(
         evidence=e,
         counts=counts(e),
@@ -113,7 +118,7 @@ def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str
 
 
 def _instead(site: Site, entry: Entry | None, device_class: str) -> tuple[BetterCell, ...]:
-    """What is better than a cell; of what is none, over a base, nothing."""
+    """Better cells than this one; none for a compatible cell, or over a base (`entry` None)."""
     if entry is None or device_class not in site.better:
         return ()
     if entry.outcome(device_class) is CellOutcome.COMPATIBLE:
@@ -122,8 +127,9 @@ def _instead(site: Site, entry: Entry | None, device_class: str) -> tuple[Better
 
 
 def table(e: Evidence) -> Markup:
-    """The lines of the table of checks: one for each kind, its families beside one another. Made
-    here and not in a template: a matrix has hundreds of thousands of squares, most of them alike.
+    """The rows of the table of checks: one for each kind, with a column for each family. Made here
+    and not in a template for speed: a matrix has hundreds of thousands of squares, most of them
+    equal.
     """
     families = e.families()
     lines = []
@@ -143,7 +149,7 @@ def table(e: Evidence) -> Markup:
 
 
 _END = Markup("</tr>\n")
-_NONE = Markup('<td class="o-none"><span class="vh">not asked</span></td>')
+_NONE = Markup('<td class="o-none"><span class="vh">not run</span></td>')
 
 
 @functools.cache
@@ -160,7 +166,7 @@ def _head(kind: str) -> Markup:
 
 def _square_of(c: CheckResult, device_class: str, columns: int) -> Markup:
     cause = c.failure.fingerprint if c.failure else ""
-    cause = CheckOutcome.WORKS_WITH.value if c.condition else cause  # a part of the page
+    cause = CheckOutcome.WORKS_WITH.value if c.condition else cause  # the anchor on the page
     return _square(c.outcome.value, c.seconds, cause, device_class, columns)
 
 
@@ -178,7 +184,7 @@ def _square(outcome: str, seconds: float, part: str, device_class: str, columns:
 
 
 def _why(results: Mapping[str, CheckResult]) -> tuple[tuple[str, str], ...]:
-    """Why checks ended so, each with the families that it is given for, where not for all."""
+    """The reasons for the outcomes of checks, each with its families unless it holds for all."""
     reasons: dict[str, list[str]] = {}
     for family, c in results.items():
         if c.reason and not c.failure:
@@ -203,7 +209,7 @@ def _reasons(why: tuple[tuple[str, str], ...]) -> Markup:
 
 @functools.cache
 def _rendered(group: Group, device_class: str) -> Markup:
-    """A cause's part of the page: the same in all cells that fail so."""
+    """The part of the page about a cause; cached, because it is the same in many cells."""
     template = environment().get_template("group.html")
     return Markup(template.render(g=group, device_class=device_class, root="../"))
 

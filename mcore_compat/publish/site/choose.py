@@ -1,7 +1,7 @@
-"""The page that answers "which versions should I use?", and its data. Pure.
+"""The page "Which versions should I use?" and its data. Pure.
 
-What fits is decided by the page's script as `mcore_compat.analysis.recommend` does it; the order,
-best first, is made here by `recommend.rank`.
+The page's script selects the cells that fit, in the same way as `mcore_compat.analysis.recommend`.
+The order, best first, is computed here with `recommend.rank`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mcore_compat.publish.site.view import Site
 
 ROWS = 20
 ASKED = ("torch", "python", "cuda", "transformer-engine", "megatron-core", "nvidia-modelopt")
-"""What a person has, in the order in which it is least free to be changed."""
+"""The versions that a user can choose, those that are hardest to change first."""
 
 LABELS = {**NAMES, "cuda": "CUDA"}
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """`choose.html`, and the files of constraints that it offers."""
+    """`choose.html`, and the constraints files that it links to."""
     good = ranked(site)
     uses = {c.name: site.installs[c.name].command(f"{c.name}.txt") for c in good}
     yield (
@@ -50,7 +50,8 @@ def ranked(site: Site) -> list[CellRecord]:
 
 
 def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
-    """`(value, what it is called)`, newest first: series, and releases of one that has several."""
+    """The options of an axis as `(value, label)`, newest first: each series, and its releases if it
+    has several."""
     if axis == "cuda":
         return [(str(n), str(n)) for n in sorted({cell.cuda for cell in good}, reverse=True)]
     by_series: dict[str, set[str]] = {}
@@ -65,7 +66,7 @@ def choices(good: Sequence[CellRecord], axis: str) -> list[tuple[str, str]]:
 
 
 def chosen_from(good: Sequence[CellRecord], uses: Mapping[str, str]) -> dict[str, Any]:
-    """What the script looks through, best first; `uses`: the command of each cell's file."""
+    """The data of the page's script, the best cells first. `uses`: by cell, the install command."""
     return {
         "axes": list(ASKED),
         "labels": [LABELS[axis] for axis in ASKED],

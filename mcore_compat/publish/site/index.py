@@ -1,4 +1,4 @@
-"""The first page: the matrix, the list of cells, and the data that both are filtered from. Pure."""
+"""The first page: the matrix, the list of cells, and the data for filtering both. Pure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mcore_compat.results.levels import SHOWN, Level, Square
 from mcore_compat.results.verdict import SYMBOLS
 
 LETTERS = dict(zip(CheckOutcome, "whbunkct", strict=True))
-"""How the data spells a check's outcome; `.` where it was not there."""
+"""The letter for each check outcome in the data; `.` if the check was not run."""
 
 ROWS = 50
-"""Rows of the list that are plain HTML, and that are shown at a time."""
+"""The number of rows of the list in plain HTML; the script shows as many at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSquare:
-    """A pair of series on the page: what the headline says of it, and further notes; `best`: the
-    one to take in its row."""
+    """A pair of series in the matrix: its square, further notes, why it is out of date (`stale`),
+    and whether it is the one to use in its row (`best`)."""
 
     entry: Entry
     shown: Square
@@ -37,7 +37,7 @@ class PairSquare:
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """`index.html`, and every cell in one plain list."""
+    """`index.html`, and `cells/index.html`, the plain list of all cells."""
     pairs = [entry.pair for entry in site.entries.values()]
     mcore, modelopt = (
         sorted({pair[i] for pair in pairs}, key=parsed, reverse=True) for i in range(2)
@@ -83,7 +83,7 @@ def _series(site: Site, axis: str) -> list[str]:
 
 
 def squares(site: Site, device_class: str) -> dict[tuple[str, str], PairSquare]:
-    """By pair: the cell on the series' own stack."""
+    """By pair: the square of its cell on the default stack."""
     others: dict[tuple[str, str], int] = {}
     for entry in site.entries.values():
         others[entry.pair] = others.get(entry.pair, 0) + (not entry.default)
@@ -117,7 +117,7 @@ def _notes(shown: Square, others: int) -> Iterator[str]:
 def row_notes(
     site: Site, device_class: str, mcore: Sequence[str]
 ) -> dict[str, tuple[levels.Note, ...]]:
-    """By series of megatron-core: what is the same in all its pairs."""
+    """By series of megatron-core: the notes that hold for all its pairs."""
     by_row: dict[str, list[Evidence]] = {}
     for entry in site.entries.values():
         if entry.default and device_class in entry.by_class:
@@ -128,20 +128,20 @@ def row_notes(
 
 
 def profiles_of(site: Site) -> dict[str, Profile]:
-    """Every profile by name: the built-in ones, those of the matrix, each feature by itself."""
+    """Every profile by name: the built-in ones, those of the matrix, and one for each feature."""
     alone = {name: Profile(name=name, features=(name,)) for name in FEATURES}
     return {**BUILT_IN, **site.all_.matrix.profiles, **alone}
 
 
 def rows(site: Site) -> Iterator[tuple[Entry, Evidence | None]]:
-    """Every cell on each device class of which there is evidence; untested ones too."""
+    """Every cell with its result on each device class; untested cells once, with None."""
     for cell in site.entries.values():
         for result in cell.by_class.values() or (None,):
             yield cell, result
 
 
 def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str, Any]:
-    """What the page's script filters: cells as rows of numbers, names given once."""
+    """The data that the page's script filters: cells as rows of numbers, each name stored once."""
     checks = sorted(
         {
             c.check: (c.kind, c.family or "", feature_of(c), c.format or "")

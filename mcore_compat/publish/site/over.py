@@ -1,4 +1,4 @@
-"""A page for each combination that was there, over a base: never that of a locked cell. Pure."""
+"""A page for each combination with results over a base; never the page of a locked cell. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mcore_compat.results import verdict
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """`over-base/NAME.html`: a folder of its own, for a locked cell may have the same name.
+    """`over-base/NAME.html`: a separate folder, because a locked cell may have the same name.
 
     Raises:
-        EvidenceError: evidence of what is no cell's name: it would name a file.
+        EvidenceError: a result has an invalid cell name; it would become a file name.
     """
     for name, mine in itertools.groupby(site.all_.over, key=lambda one: one.evidence.cell):
         if parse_name(name) is None:

@@ -1,4 +1,5 @@
-"""A page for each series of a package: what works with it, what it broke and fixed. Pure."""
+"""A page for each series of a package: what works with it, what it broke and what it fixed.
+Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ from mcore_compat.results import comparison
 from mcore_compat.results.evidence import Evidence
 
 PACKAGES = AXES[:-1]
-"""Python has no page: what it broke is not asked."""
+"""The axes whose series have a page: all but Python."""
 
 _PAIR = {AXES[0]: AXES[1], AXES[1]: AXES[0]}
 
 
 class ChangedCheck(NamedTuple):
-    """A check that answers otherwise than in the series before, and the failure of the newer, or
-    the condition under which alone it holds there."""
+    """A check whose outcome differs from the series before. `why`: its failure in the newer cell,
+    or the condition that it needs there."""
 
     check: str
     why: str
@@ -33,14 +34,18 @@ class ChangedCheck(NamedTuple):
 
 
 Changed = Mapping[ChangedCheck, Sequence[tuple[str, str]]]
-"""With the cells in which it does, as new and old one; sorted."""
+"""Changed checks, each with the pairs of new and old cell in which it changed. Sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """Cells of the series beside cells of the one before. `exact`: all other pins are the same;
-    else others differ too, by axis in `also`, and may be the cause. `needs`: what works only under
-    a condition now."""
+    """A series compared with the one before.
+
+    - `pairs`: the compared cells, old and new.
+    - `exact`: all other pins are the same; else the axes in `also` differ too and may be the cause.
+    - `broke`, `needs`, `fixed`: the checks that now fail, now need a condition, now work.
+    - `suites_differ`: the number of pairs that were run with different suites.
+    """
 
     exact: bool
     pairs: Sequence[tuple[Evidence, Evidence]]
@@ -53,7 +58,8 @@ class Against:
 
 @dataclass
 class Series:
-    """One series of a package. `drift`: what changed in its interfaces, by subject."""
+    """One series of a package. `before`, `after`: the adjacent series, or empty; `tested`: its
+    tested releases; `untested`: its cells without results."""
 
     package: str
     name: str
@@ -74,7 +80,7 @@ class Series:
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """`releases/PACKAGE-SERIES.html`, and the list of them."""
+    """`releases/PACKAGE-SERIES.html`, and the list of all series."""
     every = {package: _series(site, package) for package in PACKAGES}
     changes: dict[tuple[str, str], list[Change]] = {}
     for change in site.all_.drift:
@@ -99,7 +105,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _series(site: Site, package: str) -> dict[str, Series]:
-    """Every series of a package that the matrix or evidence names, oldest first."""
+    """Every series of a package in the matrix or the results, oldest first."""
     entries: dict[str, list[str]] = {}
     for entry in site.entries.values():
         entries.setdefault(series_of(entry.pins[package]), []).append(entry.name)
@@ -135,8 +141,8 @@ def _newest_first(results: Sequence[Evidence]) -> list[Evidence]:
 
 
 def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> Against | None:
-    """What differs, where cells can be compared; of those whose other pins are all the same
-    where there are any."""
+    """The comparison of two series; None if no cells can be compared. Cells whose other pins are
+    all the same are preferred."""
     others = [axis for axis in AXES if axis != package]
     exact = _pairs(others, old, new)
     pairs = exact or (_pairs([_PAIR[package]], old, new) if package in _PAIR else [])
@@ -173,15 +179,15 @@ def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> A
 
 
 def _only(change: comparison.Change) -> str:
-    """The condition under which alone it holds; empty where it needs none."""
+    """The condition that a changed check needs; empty if it needs none."""
     return f"only with {comparison.one_line(change.condition)}" if change.condition else ""
 
 
 def _pairs(
     axes: Sequence[str], old: Sequence[Evidence], new: Sequence[Evidence]
 ) -> list[tuple[Evidence, Evidence]]:
-    """Each newer piece of evidence that came to its checks, with the older one that shares
-    `axes`: of several, the first by name, which is that of the default stack."""
+    """Each new result that has checks, with the old one that has the same pins for `axes`. Of
+    several, the first by name, which is that of the default stack."""
 
     def by_pins(results: Sequence[Evidence]) -> dict[tuple[str, ...], Evidence]:
         last_first = sorted(results, key=lambda e: e.cell, reverse=True)

@@ -1,6 +1,6 @@
-"""Which evidence does not hold any more, by what a checkout says. Pure.
+"""Which results are out of date, according to a checkout. Pure.
 
-What a machine's wheelhouse has is left out: the same checkout says the same everywhere.
+The wheelhouse of the machine is ignored, so that the answer is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from mcore_compat.results import evidence
 from mcore_compat.results.evidence import Evidence
 
 Staleness = Mapping[tuple[str, str], str]
-"""By cell and device class: why its evidence is stale; those that are fresh are left out."""
+"""By cell and device class: why its result is out of date. Results that are up to date are left
+out."""
 
 
 def stale(all_: Collated, suite: str, digests: Mapping[str, str]) -> Staleness:
-    """`suite` is the digest of the suite as it is, `digests` that of each cell's lock."""
+    """Why results are out of date. `suite`: the digest of the current suite; `digests`: that of
+    each cell's current lock."""
     cells = {cell.name: cell for cell in all_.cells}
     reasons: dict[tuple[str, str], str] = {}
     for e in all_.found:
@@ -38,5 +40,5 @@ def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) 
             not lock and e.lock == resolution.asked_for(cell, all_.matrix, all_.releases)
         ):
             return ""
-        return "what the resolver is asked changed"
+        return "the requirements to resolve changed"
     return evidence.stale(e, lock=lock, suite=suite, python=e.pins.get("python", ""))

@@ -1,4 +1,4 @@
-"""What the pages have in common: the cells by name, better ones, lines of tables. Pure."""
+"""What the pages have in common: the cells by name, better cells, totals. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A cell: that of the matrix, or of evidence alone. `by_class` is its evidence."""
+    """A cell of the matrix or of a result. `default`: it is a pair of series on its default stack;
+    `by_class`: its results."""
 
     name: str
     pins: Mapping[str, str]
@@ -41,19 +42,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything collated, and why some of it is stale."""
+    """Everything collated, and why some results are out of date."""
 
     all_: Collated
     stale: Staleness
     digests: SourceDigests = NO_DIGESTS
-    """Of sources, by which failures are inferred that nobody ran into."""
+    """The digests of sources, from which failures of untested releases are inferred."""
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
-        """Every cell of the matrix and of evidence, by name, ordered by releases.
+        """Every cell of the matrix and of the results, by name, sorted by releases.
 
         Raises:
-            EvidenceError: evidence of what is no cell's name: it would name a file.
+            EvidenceError: a result has an invalid cell name; it would become a file name.
         """
         cells: dict[str, Cell] = {cell.name: cell for cell in self.all_.cells}
         found: dict[str, dict[str, Evidence]] = {}
@@ -77,17 +78,17 @@ class Site:
 
     @cached_property
     def device_class(self) -> str:
-        """The one with most evidence, which pages show first."""
+        """The device class with most results, which pages show first."""
         return max(self.all_.classes or ("host",), key=lambda d: len(self.all_.by_class.get(d, ())))
 
     @cached_property
     def constraints(self) -> Mapping[str, str]:
-        """By cell: the text of its file of constraints, where it has one."""
+        """By cell: the text of its constraints file, if it has one."""
         return csv_and_constraints.constraints(self.all_.found, self._facts, self.all_.repairs)
 
     @cached_property
     def installs(self) -> Mapping[str, InstallLine]:
-        """By cell: how its environment is made, where it has a file of constraints."""
+        """By cell: how to make its environment, if it has a constraints file."""
         return csv_and_constraints.install_lines(self.all_.found, self._facts, self.all_.repairs)
 
     @property
@@ -96,12 +97,12 @@ class Site:
 
     @cached_property
     def better(self) -> Mapping[str, BetterCells]:
-        """By device class: what to take instead of a cell, for `default`."""
+        """By device class: which cells to use instead of another, for the profile `default`."""
         return {d: BetterCells(results) for d, results in self.all_.by_class.items()}
 
 
 def _default(name: str) -> bool:
-    """Whether a cell stands on its series' own stack, for a pair of series."""
+    """Whether a name is that of a pair of series on its default stack."""
     asked = parse_name(name)
     if asked is None or asked.te or asked.torch or asked.python or asked.further:
         return False
@@ -118,16 +119,16 @@ def _order(entry: Entry) -> tuple[object, ...]:
 
 
 def rest(entry: Entry) -> tuple[object, ...]:
-    """The stack, to sort by: the newest first."""
+    """To sort by the versions of the stack, the newest first."""
     return tuple(tuple(-part for part in parsed(entry.pins[axis]).release) for axis in AXES[2:])
 
 
 def totals(outcomes: Iterable[CellOutcome]) -> list[tuple[str, int]]:
-    """How many cells came to each outcome."""
+    """How many cells have each outcome."""
     counts = Counter(outcomes)
     return [(o.value, counts[o]) for o in CellOutcome if counts[o]]
 
 
 def restores(e: Evidence) -> str:
-    """The families whose checkpoint restores, in words."""
+    """The families whose checkpoint restores, as text."""
     return ", ".join(verdict.restoring(e)) or "no family"

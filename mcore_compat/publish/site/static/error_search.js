@@ -1,6 +1,6 @@
-/* An error that somebody has -> the known ones that are like it. Repeats
-   mcore_compat.analysis.error_text and error_search, function by function and in their order; a
-   test compares what both say. No word of the page: site.js shows what is found. */
+/* Finds the known errors that are similar to an error message, a traceback or a log. Mirrors
+   mcore_compat.analysis.error_text and error_search, function by function, in the same order; a
+   test compares the results of both. It does not touch the page: site.js shows the matches. */
 "use strict";
 globalThis.errorSearch = (() => {
   const MOST_LINES = 40;
@@ -197,7 +197,7 @@ globalThis.errorSearch = (() => {
     return [...kept.values()];
   }
 
-  /* `data` is what ErrorSearch.data makes. */
+  /* `data` has the form of ErrorSearch.data. */
   function searchIn(data) {
     const split = (text) => (text ? text.split(" ") : []);
     const known = data.known.map(([types, said, frames, title, stock, first, rest, page], place) => (

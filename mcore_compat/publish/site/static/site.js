@@ -1,4 +1,4 @@
-/* Theme, filters, sort and search. Everything that is shown goes through textContent. */
+/* Theme, filters, sorting and search. All text is set through textContent, never as HTML. */
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -12,8 +12,8 @@
   };
   apply(kept());
 
-  /* The state of a page lives in its address; where a file:// page may not change the query, in
-     the part behind the #. */
+  /* The state of a page is stored in its URL: in the query, or after the # if a file:// page cannot
+     change the query. */
   const read = () => {
     const hash = location.hash.includes("=") ? location.hash.slice(1) : "";
     return new URLSearchParams(location.search.length > 1 ? location.search : hash);
@@ -62,13 +62,13 @@
     show();
     button.addEventListener("click", () => {
       const next = THEMES[(THEMES.indexOf(kept() || "system") + 1) % THEMES.length];
-      try { localStorage.setItem("theme", next); } catch { /* of this page only, then */ }
+      try { localStorage.setItem("theme", next); } catch { /* then it only applies to this page */ }
       apply(next);
       button.querySelector("span").textContent = next;
     });
   }
 
-  /* All controls of a page: `state` is what they say, by name. */
+  /* All controls of a page. `state`: their values, by name. */
   function controls(defaults, changed) {
     const inputs = [...document.querySelectorAll(".switches select, .switches input")];
     const state = {};
@@ -141,7 +141,7 @@
     cells.forEach((cell, i) => {
       cell.counts = counted[data.cells[i][9]];
       cell.series = cell.pins.map(series);
-      cell.words = [cell.name, cell.device, cell.outcome, ...cell.pins, cell.stale && "stale"].join(" ").toLowerCase();
+      cell.words = [cell.name, cell.device, cell.outcome, ...cell.pins, cell.stale && "out of date"].join(" ").toLowerCase();
       const key = `${cell.series[0]} ${cell.series[1]}`;
       if (!byPair.has(key)) byPair.set(key, []);
       byPair.get(key).push(cell);
@@ -157,7 +157,8 @@
       for: "", family: "", kind: "", device, te: "", torch: "", python: "", list: "", outcome: "", q: "", sort: "", pick: "",
     };
 
-    /* What a cell says of the chosen checks: an outcome's word, and what is written. */
+    /* A function from a cell to the outcome of its chosen checks: the word for its style, the text
+       to show. */
     function asked(state) {
       const profile = state.kind ? null : data.profiles[state.for];
       const [features, families, formats] = profile || [null, [], []];
@@ -178,7 +179,7 @@
         return made;
       };
     }
-    /* By feature, family and format, or by kind where it is of no family: the worst of the checks. */
+    /* The worst outcome by feature, family and format; without a family, also by kind of check. */
     function points(places, text) {
       const found = new Map();
       for (const i of places) {
@@ -196,7 +197,7 @@
       const good = some.filter((p) => HOLDS.has(p.word)).length;
       return [good, good + some.filter((p) => FAILS.has(p.word)).length];
     };
-    /* As mcore_compat.results.levels has it. */
+    /* The same rules as in mcore_compat.results.levels. */
     function leveled(places, text) {
       const every = points(places, text);
       const of = data.shown.map(([, feature]) => every.filter((p) => p.feature === feature));
@@ -210,7 +211,7 @@
       const [good, all] = held(run);
       return all ? `${good}/${all}` : some.some((p) => p.word === "needs-gpu" || !run.includes(p)) ? "–" : "none";
     }
-    /* As mcore_compat.core.profiles has it. */
+    /* The same rules as in mcore_compat.core.profiles. */
     function judged(places, text, features) {
       const every = points(places, text);
       const [good, all] = held(every);
@@ -223,7 +224,7 @@
     }
     function summed(places, text) {
       const words = places.map((i) => data.letters[text[i]]).filter(Boolean);
-      if (!words.length) return { word: "untested", text: "not asked", gpu: 0 };
+      if (!words.length) return { word: "untested", text: "not run", gpu: 0 };
       if (words.length === 1) return { word: words[0], text: words[0], gpu: 0 };
       const works = words.filter((w) => HOLDS.has(w)).length;
       const conditional = words.filter((w) => w === "works-with").length;
@@ -248,7 +249,7 @@
       (!state.torch || cell.series[3] === state.torch) &&
       (!state.python || cell.series[4] === state.python);
 
-    /* Rows in view are drawn at once, the others right after, a few at a time. */
+    /* Rows in view are drawn at once, the others afterwards, some at a time. */
     let drawing = 0;
     let listing = 0;
     function drawRest(rest) {
@@ -263,8 +264,8 @@
       const at = line.getBoundingClientRect();
       return at.bottom > -100 && at.top < window.innerHeight + 100;
     }
-    /* The ModelOpt to take in a row: the newest with which nothing fails of the profile; where
-       something always does, the newest of those that get furthest on the ladder. */
+    /* The ModelOpt to use in a row: the newest with which nothing in the profile fails, else the
+       newest of those that reach the highest level. */
     const best = { of: "", say: null };
     const ladder = Object.keys(data.levels);
     function bestOf(mcore, state, say) {
@@ -312,7 +313,7 @@
     for (const cell of cells) named.set(cell.name, [...(named.get(cell.name) || []), cell]);
     const cells_of = (name) => named.get(name) || [];
 
-    /* Its place on the ladder, after a space; empty of what is none. */
+    /* The number of a level, after a space; empty if the word is not a numbered level. */
     function numberOf(word) {
       const level = data.levels[word];
       return level && /^\d/.test(level) ? ` ${level.split(":")[0]}` : "";
@@ -321,7 +322,7 @@
       const notes = [...(said.counts || [])];
       if (said.gpu) notes.push(`${said.gpu} need gpu`);
       if (shown && shown.standIn) notes.push("stand-in");
-      if (shown && shown.stale) notes.push("stale");
+      if (shown && shown.stale) notes.push("out of date");
       if (others) notes.push(`+${others} stack${others > 1 ? "s" : ""}`);
       for (const other of elsewhere) {
         const there = say(other);
@@ -331,7 +332,7 @@
       if (square.dataset.signature === signature) return;
       square.dataset.signature = signature;
       square.className = `o-${said.word}${shown && shown.stale ? " stale" : ""}${best ? " best" : ""}`;
-      square.title = shown && shown.stale ? `stale: ${shown.stale}` : "";
+      square.title = shown && shown.stale ? `out of date: ${shown.stale}` : "";
       let inside = square.firstElementChild;
       if (inside.localName !== (cell ? "a" : "span") || !inside.firstElementChild) {
         inside = cell ? make("a") : make("span", "empty");
@@ -401,7 +402,7 @@
       const said = say(cell);
       outcome.append(spelt(data, said.word, said.text));
       if (cell.stale) {
-        const tag = make("span", "tag stale", "stale");
+        const tag = make("span", "tag stale", "out of date");
         tag.title = cell.stale;
         outcome.append(" ", tag);
       }
@@ -449,7 +450,7 @@
       data.names.forEach((name, i) => lines.push(line(name, chosen.map((c) => c.pins[i]))));
       data.checks.forEach(([check], i) => {
         const words = chosen.map((c) => data.letters[c.text[i]] || "");
-        if (new Set(words).size > 1) lines.push(line(check, words.map((w) => (w ? spelt(data, w) : "not asked"))));
+        if (new Set(words).size > 1) lines.push(line(check, words.map((w) => (w ? spelt(data, w) : "not run"))));
       });
       table.tBodies[0].replaceChildren(...lines);
     }
@@ -473,7 +474,7 @@
       else for (const tick of list.querySelectorAll("input")) tick.checked = state.pick.split(",").includes(tick.getAttribute("aria-label").slice(5));
       drawPicked(state);
     }
-    /* `level 4` of a rung's key; any other word is itself. */
+    /* `of level 4` for the key of a level; any other word is returned unchanged. */
     const numbered = (word) => {
       const words = data.levels[word] || "";
       return /^\d/.test(words) ? `of level ${words.split(":")[0]}` : word;
@@ -481,7 +482,7 @@
     function described(state, totals) {
       const whole = state.for ? `for ${state.for}` : "how far each pair gets";
       const what = [state.kind ? `check ${state.kind}` : whole, state.family && `family ${state.family}`].filter(Boolean).join(", ");
-      const stack = ["te", "torch", "python"].filter((k) => state[k]).map((k) => `${k === "te" ? "TE" : k} ${state[k]}`).join(", ") || "each series on its own stack";
+      const stack = ["te", "torch", "python"].filter((k) => state[k]).map((k) => `${k === "te" ? "TE" : k} ${state[k]}`).join(", ") || "each series on its default stack";
       const counts = [...totals].filter(([w]) => w !== "no cell").map(([w, n]) => [numbered(w), n]).sort().map(([w, n]) => `${n} ${w}`).join(", ");
       return `Device class ${state.device}; ${stack}; ${what}: ${counts}.`;
     }
@@ -523,7 +524,7 @@
       }
     });
 
-    /* Why a square is what it is: by pointing, by focus; where nothing can hover, by the first tap. */
+    /* Explains a square when it is pointed at or focused; on touch screens, at the first tap. */
     const why = document.getElementById("why");
     let told = null;
     function tell(square) {
@@ -532,7 +533,7 @@
       told = square;
       const name = decodeURIComponent(anchor.getAttribute("href").replace(/^cells\//, "").replace(/\.html$/, ""));
       const cell = cells_of(name).find((c) => c.device === page.state.device) || cells_of(name)[0];
-      why.replaceChildren(link(name, "cells", `${name}.html`), `: ${cell && cell.says ? cell.says : "there is no result of this pair"}`);
+      why.replaceChildren(link(name, "cells", `${name}.html`), `: ${cell && cell.says ? cell.says : "this pair has no result"}`);
     }
     for (const kind of ["mouseover", "focusin"]) matrix.addEventListener(kind, (event) => tell(event.target.closest("td")));
     matrix.addEventListener("click", (event) => {
@@ -545,7 +546,7 @@
       event.preventDefault();
     });
 
-    /* Where the table is too wide for the screen, one series of megatron-core at a time. */
+    /* On narrow screens: one series of megatron-core at a time. */
     const steps = document.querySelector(".steps");
     let step = 0;
     function showStep() {
@@ -576,7 +577,7 @@
     const symbols = { compatible: "✓", partial: "◐" };
     const more = document.getElementById("more");
     let limit = data.rows;
-    /* As a version specifier `==2.9.*`, or `==2.9.1` where a release is named. */
+    /* Like the version specifier `==2.9.*`, or `==2.9.1` if a release is chosen. */
     const holds = (value, wanted) => value === wanted || value.startsWith(`${wanted}.`);
     const fits = (cell, wanted) => wanted.every(([i, value]) => holds(cell.values[i], value));
     const words = (wanted) => wanted.map(([i, value]) => `${data.labels[i]} ${value}`).join(" and ");
@@ -585,7 +586,7 @@
       if (!size) { yield []; return; }
       for (let i = from; i <= of.length - size; i += 1) for (const rest of sets(of, size - 1, i + 1)) yield [of[i], ...rest];
     }
-    /* The smallest sets of choices without which something fits, each with the best that does. */
+    /* The smallest sets of choices to drop so that a cell fits, each with the best such cell. */
     function inTheWay(wanted) {
       for (let size = 1; size <= wanted.length; size += 1) {
         const found = [];
@@ -606,8 +607,8 @@
       head.append(there, " ", spelt({ symbols }, cell.outcome));
       const pins = make("p", "pinned");
       data.labels.forEach((label, i) => pins.append(i ? ", " : "", `${label} `, make("b", "", cell.values[i])));
-      const under = cell.conditions ? `; ${cell.conditions} ${cell.conditions === 1 ? "holds" : "hold"} under a condition` : "";
-      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} ${cell.failed === 1 ? "check fails" : "checks fail"}, ${cell.unexpected} of them undeclared${under}; device class ${cell.device}, ${cell.taken}`);
+      const under = cell.conditions ? `; ${cell.conditions} ${cell.conditions === 1 ? "works" : "work"} only under a condition` : "";
+      const about = make("p", "dim", `restores ${cell.restores.join(", ")}; ${cell.failed} ${cell.failed === 1 ? "check fails" : "checks fail"}, ${cell.unexpected} undeclared${under}; device class ${cell.device}, ${cell.taken}`);
       const install = make("p");
       const file = link("constraints", "constraints", `${cell.name}.txt`);
       file.download = "";
@@ -630,7 +631,7 @@
         return;
       }
       const blocking = inTheWay(wanted);
-      said.textContent = `No tested combination fits ${words(wanted)}. In the way: ${blocking.map(([dropped]) => words(dropped)).join("; or ") || "everything"}.`;
+      said.textContent = `No tested combination fits ${words(wanted)}. Choices to drop: ${blocking.map(([dropped]) => words(dropped)).join("; or ") || "all"}.`;
       for (const [dropped, cell] of blocking) {
         const box = make("div", "way");
         box.append(make("p", "", `Without ${words(dropped)}, the best is:`), item(cell, "div"));
@@ -643,7 +644,7 @@
     changed();
   }
 
-  /* What is known of an error: error_search.js finds it, in the order of `explain --error`. */
+  /* Shows known errors: error_search.js finds them, in the same order as `explain --error`. */
   const MOST_IN_ADDRESS = 1500;
   function causes() {
     const form = document.getElementById("error-form");
@@ -660,14 +661,14 @@
       const head = make("h3");
       const there = link(known.first, "..", ...known.page.split("/"));
       there.className = "foreign";
-      /* As mcore_compat.analysis.error_answer has it: Python says some things of any code. */
+      /* As in mcore_compat.analysis.error_answer: some messages of Python can come from any code. */
       const open = sure && known.stock && known.frames.length && !seen.frames.length;
       const where = open ? ` if it was raised in ${known.frames[0]}: ` : " ";
       there.textContent = sure ? known.first : known.title;
       head.append(make("span", sure ? "tag" : "tag bad", sure ? "known" : "near"), where, there);
-      made.append(head, make("p", "dim foreign", sure ? known.title : `there: ${known.first}`));
+      made.append(head, make("p", "dim foreign", sure ? known.title : `known cause: ${known.first}`));
       if (!sure && seen.frames.length && known.frames.length) {
-        made.append(make("p", "", `but: raised in ${known.frames[0]}, yours in ${seen.frames[0]}`));
+        made.append(make("p", "", `but it was raised in ${known.frames[0]}, yours in ${seen.frames[0]}`));
       }
       const rest = make("ul", "plain lines");
       rest.append(...known.rest.map((line) => make("li", "foreign", line)));
@@ -675,10 +676,10 @@
       return made;
     }
     function summary({ asked, sure, matches, strange }) {
-      if (!asked) return "There is no error message in it, and no traceback.";
-      const others = strange.length ? ` Not known of what else is in it: ${strange.length}.` : "";
+      if (!asked) return "The text contains no error message and no traceback.";
+      const others = strange.length ? ` Other errors in the text that are not known: ${strange.length}.` : "";
       if (sure) return `Known: ${matches.length}, best first.${others}`;
-      return matches.length ? "Not known; the nearest known:" : "Not known, and nothing known is near to it.";
+      return matches.length ? "Not known; the most similar known errors:" : "Not known, and no known error is similar.";
     }
     function show() {
       const text = field.value;
@@ -692,7 +693,7 @@
       said.textContent = summary(answer);
       found.replaceChildren(...answer.matches.map(item));
     }
-    /* A log is no address: of what is long its first error goes there. */
+    /* The URL holds a short text whole, of a long one only its first error. */
     function short(text) {
       if (text.length <= MOST_IN_ADDRESS) return text;
       const [first] = errorSearch.errors(text);
