@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mcore_compat.analysis.error_search import SHOWN, Found, Match
+from mcore_compat.analysis.error_text import SeenError
+from mcore_compat.analysis.known_errors import Answer
 
 UNKNOWN = "not known"
 
 
-def lines(found: Found) -> Iterator[str]:
-    """The answer to an error: the known ones, best first, else the nearest, labelled as such."""
+Read = Sequence[tuple[SeenError, Answer]]
+"""Errors that no result knows, with what the releases' own files say of them."""
+
+
+def lines(found: Found, read: Read = ()) -> Iterator[str]:
+    """The answer to an error: the known ones, best first, else the nearest, labelled as such; what
+    was `read` is known, too."""
+    if read and not found.sure:
+        yield from _read(read)
+        return
     if not found.sure:
         near = "; the nearest known:" if found.matches else ", and nothing known is near to it"
         yield f"{UNKNOWN}{near}"
@@ -18,10 +28,23 @@ def lines(found: Found) -> Iterator[str]:
         if number:
             yield ""
         yield from _one(match)
-    if found.sure and found.strange:
+    if read:
+        yield ""
+        yield from _read(read)
+    strange = [error for error in found.strange if all(error is not one for one, _ in read)]
+    if found.sure and strange:
         yield ""
         yield f"{UNKNOWN}, of what else is in it:"
-        yield from (f"  {error.title[:160]}" for error in found.strange[:SHOWN])
+        yield from (f"  {error.title[:160]}" for error in strange[:SHOWN])
+
+
+def _read(read: Read) -> Iterator[str]:
+    for number, (error, answer) in enumerate(read[:SHOWN]):
+        if number:
+            yield ""
+        yield f"known: {answer.first}"
+        yield f"  says: {error.title[:160]}"
+        yield from (f"  {row}" for row in answer.rest)
 
 
 def _one(match: Match) -> Iterator[str]:

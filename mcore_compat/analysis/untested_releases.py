@@ -26,7 +26,20 @@ MOST_TRIED = 2
 
 def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
     """The cell of these very releases; None where it has no name, or is known not to install."""
+    cell = _named(pins, matrix, releases)
+    if cell is None or combinations.violations(cell, releases):
+        return None
+    excluded = any(rule.covers(cell.mcore, cell.modelopt) for rule in matrix.exclusions)
+    return None if excluded else cell
 
+
+def refused(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> tuple[str, ...]:
+    """Why these very releases cannot be installed together; empty where that is not known."""
+    cell = _named(pins, matrix, releases)
+    return combinations.violations(cell, releases) if cell else ()
+
+
+def _named(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
     def word(axis: str) -> str:
         series = series_of(pins[axis])
         newest = releases.meant(axis, series)
@@ -36,12 +49,9 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
         mcore, modelopt, te, torch = map(word, PACKAGES)
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
         cell = combinations.cell(request, matrix, releases)
-        refused = combinations.violations(cell, releases)
     except (UsageError, MatrixError, KeyError):
         return None
-    excluded = any(rule.covers(cell.mcore, cell.modelopt) for rule in matrix.exclusions)
-    same = all(cell.pins[axis] == pins[axis] for axis in AXES)
-    return cell if same and not refused and not excluded else None
+    return cell if all(cell.pins[axis] == pins[axis] for axis in AXES) else None
 
 
 def command(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> str:
