@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import snapshot
+from api_support import index
 from error_support import BOOL, CAUSES, DRIFT, GROUPED, IMPORTS, OLD, TRACEBACK
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ from mcore_compat import cli
 from mcore_compat.analysis import error_answer, error_text, known_names
 from mcore_compat.analysis.error_search import SHOWN, ErrorSearch, Found
 from mcore_compat.analysis.published import Compatibility
+from mcore_compat.api import refresh
+from mcore_compat.core import workspace
 from mcore_compat.publish.site import _STATIC
 
 
@@ -293,6 +296,26 @@ def test_the_command_takes_a_text_a_file_and_standard_input(
     assert capsys.readouterr().out == told
     assert cli.main(["explain", "--error", "of mine alone"]) == 1
     assert capsys.readouterr().out.startswith("not known")
+
+
+@pytest.mark.usefixtures("place")
+def test_what_no_result_knows_is_answered_from_the_interfaces_of_all_releases(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gone = "ImportError: cannot import name 'Gone' from 'megatron.core.models'"
+    assert cli.main(["explain", "--error", gone]) == 1
+    capsys.readouterr()
+    refresh.write(index(), workspace.find().interfaces)
+    assert cli.main(["explain", "--error", gone]) == 0
+    alone = capsys.readouterr().out
+    assert alone.startswith("known: megatron.core.models.Gone is in no release of megatron-core")
+    strange = "KeyError: 'mine'"
+    assert cli.main(["explain", "--error", "\n".join((TRACEBACK, "", gone, "", strange))]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].startswith("known: nvidia-modelopt>=0.44.0")
+    assert alone.splitlines()[0] in rows
+    assert "  KeyError: 'mine'" in rows
+    assert f"  {gone}" not in rows
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,18 @@ def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> 
     assert gone[1] == "  nowhere/new.txt does not exist; make it: nox -s report"
 
 
+@pytest.mark.usefixtures("on_snapshot")
+def test_what_releases_refuse_by_themselves_is_not_called_untested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(published, "load", lambda _: published_of(*CELLS))
+    assert cli.main(["recommend", "mcore 0.16.1, modelopt 0.41, python 3.13"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("cannot be installed: megatron-core 0.16.1, ") for line in said)
+    assert "  nvidia-modelopt 0.41.0 requires python <3.13,>=3.10, the cell has 3.13" in said
+    assert not any(line.startswith("not run:") for line in said)
+
+
 ANSWERED = st.text(max_size=30) | st.lists(
     st.sampled_from(
         [

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mcore_compat.analysis.error_search import SHOWN, Found, Match
+from mcore_compat.analysis.error_text import SeenError
+from mcore_compat.analysis.known_errors import Answer
 
 UNKNOWN = "not known"
 
 
-def lines(found: Found) -> Iterator[str]:
-    """Yield the known errors that match, best first; else the most similar, marked as such."""
+Read = Sequence[tuple[SeenError, Answer]]
+"""Errors that no result has, with an answer from the releases' own files."""
+
+
+def lines(found: Found, read: Read = ()) -> Iterator[str]:
+    """Yield the known errors that match, best first; else the most similar, marked as such. Errors
+    that were `read` from the releases' files are known, too."""
+    if read and not found.sure:
+        yield from _read(read)
+        return
     if not found.sure:
         near = (
             "; the most similar known errors:"
@@ -22,10 +32,23 @@ def lines(found: Found) -> Iterator[str]:
         if number:
             yield ""
         yield from _one(match)
-    if found.sure and found.strange:
+    if read:
+        yield ""
+        yield from _read(read)
+    strange = [error for error in found.strange if all(error is not one for one, _ in read)]
+    if found.sure and strange:
         yield ""
         yield f"{UNKNOWN}, among the other errors in it:"
-        yield from (f"  {error.title[:160]}" for error in found.strange[:SHOWN])
+        yield from (f"  {error.title[:160]}" for error in strange[:SHOWN])
+
+
+def _read(read: Read) -> Iterator[str]:
+    for number, (error, answer) in enumerate(read[:SHOWN]):
+        if number:
+            yield ""
+        yield f"known: {answer.first}"
+        yield f"  says: {error.title[:160]}"
+        yield from (f"  {row}" for row in answer.rest)
 
 
 def _one(match: Match) -> Iterator[str]:

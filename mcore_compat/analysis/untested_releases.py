@@ -27,10 +27,20 @@ help, because all cells of one failure are alike."""
 
 def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
     """Return the cell of exactly these releases; None if it has no name or cannot be installed."""
-
-    if series_of(pins["megatron-core"]) not in matrix.stacks:
+    cell = _named(pins, matrix, releases)
+    if cell is None or combinations.violations(cell, releases):
         return None
+    excluded = any(rule.covers(cell.mcore, cell.modelopt) for rule in matrix.exclusions)
+    return None if excluded else cell
 
+
+def refused(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> tuple[str, ...]:
+    """Return why exactly these releases cannot be installed together; empty if that is unknown."""
+    cell = _named(pins, matrix, releases)
+    return combinations.violations(cell, releases) if cell else ()
+
+
+def _named(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell | None:
     def word(axis: str) -> str:
         series = series_of(pins[axis])
         newest = releases.meant(axis, series)
@@ -40,12 +50,9 @@ def cell_of(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell
         mcore, modelopt, te, torch = map(word, PACKAGES)
         request = Request(mcore=mcore, modelopt=modelopt, te=te, torch=torch, python=pins["python"])
         cell = combinations.cell(request, matrix, releases)
-        refused = combinations.violations(cell, releases)
     except (UsageError, MatrixError, KeyError):
         return None
-    excluded = any(rule.covers(cell.mcore, cell.modelopt) for rule in matrix.exclusions)
-    same = all(cell.pins[axis] == pins[axis] for axis in AXES)
-    return cell if same and not refused and not excluded else None
+    return cell if all(cell.pins[axis] == pins[axis] for axis in AXES) else None
 
 
 def command(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> str:

@@ -65,7 +65,21 @@ def find(index: InterfaceIndex, wanted: str) -> list[tuple[str, str]]:
                 continue
             own = any(text and not _is_taken(text) for _, text in changes)
             (exact if path == wanted else ends if own else taken).append((module, name))
-    return sorted(exact or ends or taken)
+    return sorted(exact or ends or taken) or _inherited(index, wanted)
+
+
+def _inherited(index: InterfaceIndex, wanted: str) -> list[tuple[str, str]]:
+    """The definitions of a method that a class has from its bases, by the newest release that has
+    the class."""
+    above, _, name = wanted.rpartition(".")
+    found: dict[tuple[str, str], None] = {}
+    for module, cls in find(index, above) if above else ():
+        places = (at for at in range(len(index.releases)) if index.at(module, cls, at))
+        view = InterfaceView(index, max(places, default=0))
+        there = view.resolve(_target(index, f"{module}.{cls}.{name}")) if cls else ()
+        members = () if isinstance(there, Missing) else there
+        found |= {(one.module, one.name): None for one in members if not one.open}
+    return sorted(found)
 
 
 def nearest_names(indexes: Iterable[InterfaceIndex], wanted: str) -> list[str]:

@@ -13,7 +13,12 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mcore_compat.analysis.error_text import SeenError
+    from mcore_compat.analysis.known_errors import Answer
     from mcore_compat.core.cells import Cell
+    from mcore_compat.core.workspace import Workspace
     from mcore_compat.run.context import Context
 
 ANSWERS = "0 the causes are printed, or the error is known, 1 the error is not known"
@@ -102,12 +107,29 @@ def _of_error(given: str) -> int:
     known = published.load(place.published)
     rules = matrix.load(place.matrix).undeclared
     found = ErrorSearch(known_names.known_errors(known, versions, rules)).find(seen)
+    read = [*_read(found.strange if found.sure else seen, place)]
+    cells = found.cells() if found.sure or not read else ()
     rows = [
-        *error_answer.lines(found),
-        *citation.lines(citation.of_cells(found.cells(), place.results)),
+        *error_answer.lines(found, read),
+        *citation.lines(citation.of_cells(cells, place.results)),
     ]
     print("\n".join(map(foreign.plain, rows)))
-    return 0 if found.sure else 1
+    return 0 if found.sure or read else 1
+
+
+def _read(seen: Sequence[SeenError], place: Workspace) -> Iterator[tuple[SeenError, Answer]]:
+    """What the releases' interfaces, and the names of compiled files, say of errors."""
+    from mcore_compat.analysis import missing_names, undefined_symbols
+    from mcore_compat.api import interface_index, packages
+
+    folder = place.interfaces
+    there = [p for p in packages.PACKAGES if interface_index.path_of(p, folder).is_file()]
+    asked = there if any(map(missing_names.is_one, seen)) else []
+    indexes = [interface_index.load(package, folder) for package in asked]
+    for error in seen:
+        known = missing_names.answer(error, indexes) or undefined_symbols.answer(error)
+        if known:
+            yield error, known
 
 
 def _text(given: str) -> tuple[str, str]:

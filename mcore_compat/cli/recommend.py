@@ -96,12 +96,17 @@ def _untested(wishes: Sequence[Constraint], advice: Advice, place: Workspace) ->
     if pins is None or not any(c.version for c in wishes):
         return
     spelt = ", ".join(f"{axis} {version}" for axis, version in pins.items())
+    declared = matrix.load(place.matrix)
+    if refused := untested_releases.refused(pins, declared, facts):
+        yield f"cannot be installed: {spelt}"
+        yield from (f"  {reason}" for reason in refused)
+        return
     yield f"not run: {spelt}"
     for graded in Grades(known, source_digests.load(place.digests)).of(pins):
         cells = graded.checks.values()
         mine = {c.check for cell in cells for c in cell.asked if advice.profile.takes(c)}
         yield from (f"  {line}" for line in untested_releases.told(graded, mine))
-    if ask := untested_releases.command(pins, matrix.load(place.matrix), facts):
+    if ask := untested_releases.command(pins, declared, facts):
         yield f"  test it in a minute or two: {ask}"
 
 

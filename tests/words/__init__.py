@@ -33,10 +33,8 @@ class Word(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WordList(Struct, frozen=True, forbid_unknown_fields=True):
-    """The list. `not_yet`: folders and files that are not checked yet; `generated`: files that a
-    program writes, or that quote other people's words."""
+    """The list. `generated`: files that a program writes, or that quote other people's words."""
 
-    not_yet: tuple[str, ...]
     generated: tuple[str, ...]
     word: tuple[Word, ...]
 
@@ -68,12 +66,11 @@ def files(root: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in root.glob(pattern) if path.is_file())
 
 
-def check(root: Path, words: WordList, *, everything: bool = False) -> Iterator[Finding]:
-    """The findings in a checkout; `everything`: also in what is not checked yet."""
-    skipped = words.generated if everything else (*words.not_yet, *words.generated)
+def check(root: Path, words: WordList) -> Iterator[Finding]:
+    """The findings in a checkout."""
     for path in files(root):
         name = path.relative_to(root).as_posix()
-        if not any(name == other or name.startswith(f"{other}/") for other in skipped):
+        if not any(name == other or name.startswith(f"{other}/") for other in words.generated):
             yield from check_text(name, path.read_text(encoding="utf-8"), words)
 
 

@@ -1,16 +1,15 @@
-"""`python -m words [--everything]`: the words of the list in user-facing text; code 1 if any."""
+"""`python -m words`: the words of the list in user-facing text; code 1 if any."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import words
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     root = Path(__file__).resolve().parents[2]
-    found = list(words.check(root, words.read(), everything="--everything" in argv))
+    found = list(words.check(root, words.read()))
     for finding in found:
         print(finding)
     if found:
@@ -19,4 +18,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())
