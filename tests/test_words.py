@@ -48,20 +48,18 @@ def test_code_is_not_text(name: str, text: str) -> None:
 
 
 def test_a_planted_word_is_found_in_a_checkout_unless_its_file_is_excepted(tmp_path: Path) -> None:
-    for name in ("README.md", "docs/later.md", "docs/written.md", "mcore_compat/a.py"):
+    for name in ("README.md", "docs/written.md", "mcore_compat/a.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('"Made anew."\n', encoding="utf-8")
     word = Word(say="again", words=("anew",), right={"mcore_compat/a.py": "a quotation"})
-    listed = WordList(not_yet=("docs/later.md",), generated=("docs/written.md",), word=(word,))
+    listed = WordList(generated=("docs/written.md",), word=(word,))
     found = [str(finding) for finding in words.check(tmp_path, listed)]
     assert found == ["README.md:1: 'anew': write instead: again"]
-    everything = words.check(tmp_path, listed, everything=True)
-    assert [finding.path for finding in everything] == ["README.md", "docs/later.md"]
 
 
 def test_what_is_excepted_exists_and_gives_a_reason() -> None:
     rights = [(name, why) for word in LISTED.word for name, why in word.right.items()]
-    names = [*LISTED.not_yet, *LISTED.generated, *(name for name, _ in rights)]
+    names = [*LISTED.generated, *(name for name, _ in rights)]
     assert [name for name in names if not (ROOT / name).exists()] == []
     assert all(why for _, why in rights)
 

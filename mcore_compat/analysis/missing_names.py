@@ -64,7 +64,7 @@ class Span:
 
     @property
     def take(self) -> str:
-        """Which releases to take; empty where that is no question of releases."""
+        """Which releases to take; empty if no release would help."""
         versions, last = self.index.releases, len(self.has) - 1
         if not self.runs or self.runs == [(0, last)]:
             return ""
