@@ -305,6 +305,10 @@ def test_what_no_result_knows_is_answered_from_the_interfaces_of_all_releases(
     gone = "ImportError: cannot import name 'Gone' from 'megatron.core.models'"
     assert cli.main(["explain", "--error", gone]) == 1
     capsys.readouterr()
+    constraints = workspace.find().constraints
+    shared = constraints.resolve()
+    constraints.unlink()
+    shutil.copytree(shared, constraints)
     refresh.write(index(), workspace.find().interfaces)
     assert cli.main(["explain", "--error", gone]) == 0
     alone = capsys.readouterr().out

@@ -273,7 +273,7 @@ def _head(line: ReleaseLine, check: str, seen: Mapping[int, PointState]) -> dict
 
 
 def _points(line: ReleaseLine, seen: Mapping[int, PointState]) -> list[dict[str, str]]:
-    nothing = PointState(state=CheckState.SILENT, outcome="not asked", source="")
+    nothing = PointState(state=CheckState.SILENT, outcome="not run", source="")
     states = [seen.get(place, nothing) for place in range(len(line.points))]
     return [
         {"version": point.version, "cell": point.cell.name}
