@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -60,6 +61,7 @@ class BetterCells:
 
     def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
+        self._places = {name: _place(e.pins) for name, e in self._results.items()}
         self._endings = {name: outcome(e, profile) for name, e in self._results.items()}
         self._costs = {
             name: _Cost(_RANK.get(self._endings[name], len(_RANK)), failing_points(e, profile))
@@ -108,8 +110,10 @@ class BetterCells:
     ) -> str:
         """The nearest of some. Of those that are as many axes away, `beyond` decides first."""
 
+        here = _place(pins)
+
         def cost(name: str) -> tuple[int, int, tuple[int, ...], str]:
-            moved, *apart = _distance(pins, self._results[name].pins)
+            moved, *apart = _distance(here, self._places[name])
             return moved, beyond(name), tuple(apart), name
 
         return min(names, key=cost)
@@ -157,11 +161,20 @@ def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, .
     return tuple(series_of(pins[axis]) for axis in axes)
 
 
-def _distance(pins: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, ...]:
+_Place = tuple[tuple[str, ...], tuple[int, ...]]
+
+
+def _place(pins: Mapping[str, str]) -> _Place:
+    """What the distance of two cells depends on: their series, and the releases of megatron-core
+    and of ModelOpt as numbers."""
+    return _series(pins), tuple(_number(pins[axis]) for axis in _PAIR)
+
+
+def _distance(one: _Place, other: _Place) -> tuple[int, ...]:
     """The distance to another cell: the number of axes that differ, then the distance of the
     releases of megatron-core and of ModelOpt."""
-    moved = sum(a != b for a, b in zip(_series(pins), _series(other), strict=True))
-    return moved, *(abs(_number(pins[axis]) - _number(other[axis])) for axis in _PAIR)
+    moved = sum(map(operator.ne, one[0], other[0]))
+    return moved, *(abs(a - b) for a, b in zip(one[1], other[1], strict=True))
 
 
 def _number(version: str) -> int:

@@ -30,7 +30,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
     """The files of `pages` in two parts that take about the same time."""
-    return _others(site), itertools.chain(cell.pages(site), causes.pages(site))
+    return itertools.chain(_others(site), causes.pages(site)), cell.pages(site)
 
 
 def _others(site: Site) -> Iterator[tuple[str, str]]:
