@@ -20,7 +20,7 @@ FILTERS = (
     ("family", "gpt"),
     ("kind", "restore"),
     ("te", "2.31"),
-    ("list", "all"),
+    ("list", "other"),
     ("torch", "2.20"),
 )
 

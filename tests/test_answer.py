@@ -138,12 +138,20 @@ class TestInstead:
     def test_where_it_is_not_compatible_the_nearest_that_is_comes_second(self) -> None:
         here = cell("0.19", "0.44", *LAME, quantize("mla", "broken"))
         same = cell("0.19", "0.46", *LAME)
-        good = cell("0.14", "0.44", *GOOD)
-        others = (here, same, good, cell("0.13", "0.44", *GOOD))
+        good = cell("0.14", "0.44", *GOOD, quantize("mla", "works"))
+        others = (here, same, good, cell("0.13", "0.44", *GOOD, quantize("mla", "works")))
         found = BetterCells(others).of(here.cell, here.pins)
         assert [one.cell for one in found] == [same.cell, good.cell]
         assert ("megatron-core", "0.19.0", "0.14.0") in found[1].differs
         assert "megatron-core 0.19.0 -> 0.14.0" in found[1].text()
+
+    def test_a_release_without_a_family_is_no_way_out_for_who_uses_it(self) -> None:
+        here = cell("0.19", "0.44", *LAME, quantize("mla", "works"))
+        old = cell("0.10", "0.33", *GOOD)
+        assert BetterCells((here, old)).of(here.cell, here.pins) == ()
+        only_gpt = replace(DEFAULT, families=("gpt",))
+        found = BetterCells((here, old), only_gpt).of(here.cell, here.pins)
+        assert [one.cell for one in found] == [old.cell]
 
     def test_what_is_no_better_for_the_profile_is_not_named(self) -> None:
         better = cell("0.19", "0.46", *GOOD)

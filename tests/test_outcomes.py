@@ -51,7 +51,7 @@ GPT = Profile(name="", features=("restore", "quantize"), families=("gpt",))
         # Everything of it that a family asks has to hold.
         (of(("restore", "gpt", W), ("restore", "gpt", B)), DEFAULT, CellOutcome.INCOMPATIBLE),
         (of(("restore", "gpt", B), ("interface", "gpt", W)), DEFAULT, CellOutcome.INCOMPATIBLE),
-        (of(("restore", "gpt", CheckOutcome.BLOCKED)), DEFAULT, CellOutcome.UNTESTED),
+        (of(("quantize", "gpt", CheckOutcome.BLOCKED)), QUANTIZE, CellOutcome.INCOMPATIBLE),
         (
             of(("restore", "gpt", CheckOutcome.BLOCKED), ("install", None, B)),
             DEFAULT,

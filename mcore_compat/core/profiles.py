@@ -15,7 +15,6 @@ from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.outcomes import (
     CORE_KIND,
     FAILS,
-    FAILURES,
     FEATURES,
     HOLDS,
     CellOutcome,
@@ -180,16 +179,14 @@ def counted(points: Points, profile: Profile) -> tuple[str, ...]:
 def outcome(points: Points, profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell whose suite ran.
 
-    - `untested`: no check of the profile ran.
-    - `incompatible`: no family restores; for a profile without `restore`: no point holds.
+    - `incompatible`: no family restores; for a profile without `restore`: no point holds. A check
+      that is blocked counts: what it needs is broken.
+    - `untested`: nothing of that holds or fails, e.g. because all of it needs a GPU.
     - `compatible`: no point fails; `works-with` is not a failure.
     - `partial`: everything else.
     """
     asked = of(points, profile)
-    ended = [*asked.values()]
-    if not any(o in HOLDS or o in FAILURES for o in ended):
-        return CellOutcome.UNTESTED
-    core = ended
+    core = ended = [*asked.values()]
     if RESTORE in profile.features:
         core = [o for point, o in asked.items() if point.feature == RESTORE and point.family]
     if not HOLDS.intersection(core):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, parsed, series_of
-from mcore_compat.core.outcomes import CellOutcome
+from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.results.answer import failing_points, outcome
 from mcore_compat.results.evidence import Evidence
@@ -62,6 +63,7 @@ class BetterCells:
     def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
         self._places = {name: _place(e.pins) for name, e in self._results.items()}
+        self._families = {name: _families(e, profile) for name, e in self._results.items()}
         self._endings = {name: outcome(e, profile) for name, e in self._results.items()}
         self._costs = {
             name: _Cost(_RANK.get(self._endings[name], len(_RANK)), failing_points(e, profile))
@@ -95,11 +97,12 @@ class BetterCells:
             better = [name for name in cheapest if self._costs[name] < mine]
             if axis != _PAIR[0]:
                 better = [name for name in better if self._costs[name].rank < mine.rank]
+                better = self._with_families_of(cell, better)
             if better:
                 chosen = [self._nearest(pins, better, self._beyond)]
                 break
         if mine.rank and not any(self._costs[name].rank == 0 for name in chosen):
-            chosen += self._nearest_good(pins)
+            chosen += self._nearest_good(cell, pins)
         return tuple(self._better(cell, pins, name) for name in chosen)
 
     def _nearest(
@@ -125,7 +128,13 @@ class BetterCells:
             self._failing[name] = failing_points(self._results[name], ALL)
         return self._failing[name]
 
-    def _nearest_good(self, pins: Mapping[str, str]) -> list[str]:
+    def _with_families_of(self, cell: str, names: Iterable[str]) -> list[str]:
+        """Those that have every family of the profile that a cell has: an old release with one
+        family is not better for a user of four."""
+        mine = self._families.get(cell, frozenset())
+        return [name for name in names if mine <= self._families[name]]
+
+    def _nearest_good(self, cell: str, pins: Mapping[str, str]) -> list[str]:
         """The compatible cell with the most axes in common, and of those the nearest."""
         for size in range(len(AXES), -1, -1):
             near = [
@@ -133,7 +142,7 @@ class BetterCells:
                 for axes in itertools.combinations(AXES, size)
                 for name in self._sharing(axes).get(_series(pins, axes), ())
             ]
-            if near:
+            if near := self._with_families_of(cell, near):
                 return [self._nearest(pins, near)]
         return []
 
@@ -159,6 +168,12 @@ class BetterCells:
 
 def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, ...]:
     return tuple(series_of(pins[axis]) for axis in axes)
+
+
+def _families(e: Evidence, profile: Profile) -> frozenset[str]:
+    """The families of a profile that a cell's releases have."""
+    ended = profiles.of(e.points, profile).items()
+    return frozenset(p.family for p, o in ended if p.family and o is not CheckOutcome.UNSUPPORTED)
 
 
 _Place = tuple[tuple[str, ...], tuple[int, ...]]

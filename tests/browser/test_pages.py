@@ -24,7 +24,7 @@ Opened = Callable[..., Any]
 
 KINDS = {
     "index": "index.html",
-    "picked": "index.html?list=all&pick=compat-0.16-modelopt0.41,compat-0.12-modelopt0.41",
+    "picked": "index.html?pick=compat-0.16-modelopt0.41,compat-0.12-modelopt0.41",
     "cell": "cells/compat-0.16-modelopt0.41.html",
     "incompatible": "cells/compat-0.9-modelopt0.35.html",
     "hostile": "cells/compat-0.30-modelopt0.60.html",
@@ -129,11 +129,12 @@ def test_untested_and_stale_and_needs_gpu_are_always_seen(opened: Opened, sample
 
 def test_the_list_is_searched_sorted_and_filtered(opened: Opened, sample: Site) -> None:
     page = opened("index.html?for=default")
+    page.locator("select[name=list]").select_option("other")
     off = [one.name for one in sample.entries.values() if not one.default]
     if page.locator("#more").is_visible():  # the list begins with its first rows alone
         page.locator("#more").click()
     assert sorted(names(page)) == sorted(off)
-    page.locator("select[name=list]").select_option("all")
+    page.locator("select[name=list]").select_option("")
     page.get_by_label("Search").fill("0.16.1 2.9.1")
     wanted = ("0.16.1", "2.9.1")
     found = [e for e in sample.entries.values() if all(v in e.pins.values() for v in wanted)]
@@ -187,18 +188,20 @@ def test_a_square_says_why_where_it_is_pointed_at(opened: Opened, sample: Site) 
     assert link.get_attribute("href").removesuffix(".html").removeprefix("cells/") in " ".join(
         [why.inner_html(), why.text_content()]
     )
+    page.get_by_label("Family").select_option("mla-moe")
+    assert why.text_content() == before  # what it explained may have gone
 
 
 def test_any_view_can_be_linked_and_survives_a_reload(opened: Opened) -> None:
     page = opened("index.html")
     page.get_by_label("Family").select_option("mla-moe")
-    page.locator("select[name=list]").select_option("all")
+    page.locator("select[name=list]").select_option("other")
     page.get_by_label("Search").fill("0.16")
     page.get_by_role("button", name="ModelOpt", exact=True).click()
     page.locator("#cells tbody input").first.check()
     before = words(page), names(page), page.locator("#picked thead").text_content()
     address = address_of(page)
-    for key in ("family=mla-moe", "list=all", "q=0.16", "sort=nvidia-modelopt", "pick=compat-"):
+    for key in ("family=mla-moe", "list=other", "q=0.16", "sort=nvidia-modelopt", "pick=compat-"):
         assert key in address
     page.reload()
     assert (words(page), names(page), page.locator("#picked thead").text_content()) == before
@@ -254,7 +257,7 @@ def test_constraints_can_be_had(opened: Opened, sample: Site) -> None:
 
 def test_hostile_text_shows_as_text(opened: Opened, root: Path) -> None:
     text = " ".join(shown(HOSTILE).split())
-    for path in ("cells/compat-0.30-modelopt0.60.html", "index.html?list=all&q=0.60"):
+    for path in ("cells/compat-0.30-modelopt0.60.html", "index.html?q=0.60"):
         page = opened(path)
         page.wait_for_timeout(50)
         assert "owned" not in page.title()

@@ -42,7 +42,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     mcore, modelopt = (
         sorted({pair[i] for pair in pairs}, key=parsed, reverse=True) for i in range(2)
     )
-    off = [row for row in rows(site) if not row[0].default]
+    every = [*rows(site)]
     device_class = site.device_class
     kinds = sorted({c.kind for e in site.all_.found for c in e.checks})
     families = sorted({c.family for e in site.all_.found for c in e.checks if c.family})
@@ -62,8 +62,8 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             kinds=kinds,
             families=families,
             choices={axis: _series(site, axis) for axis in AXES[2:]},
-            rows=off[:ROWS],
-            off=len(off),
+            rows=every[:ROWS],
+            entries=len(every),
             counts=counts,
             stale=site.stale,
             totals=totals(entry.outcome(device_class) for entry in site.entries.values()),

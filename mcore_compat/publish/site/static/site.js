@@ -219,7 +219,7 @@
       const failed = every.some((p) => FAILS.has(p.word));
       let word = "untested";
       if (core.some((p) => HOLDS.has(p.word))) word = failed ? "partial" : "compatible";
-      else if (core.some((p) => FAILS.has(p.word)) && every.some((p) => HOLDS.has(p.word) || (FAILS.has(p.word) && p.word !== "blocked"))) word = "incompatible";
+      else if (core.some((p) => FAILS.has(p.word))) word = "incompatible";
       return { word, text: word, gpu: every.filter((p) => p.word === "needs-gpu").length, counts: all ? [`${good} of ${all}`] : [] };
     }
     function summed(places, text) {
@@ -361,7 +361,7 @@
     function drawList(state, say) {
       const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
       const found = cells.filter((cell) =>
-        (state.list === "all" || !cell.own) && fits(cell, state) &&
+        (state.list !== "other" || !cell.own) && fits(cell, state) &&
         (!state.outcome || say(cell).word === state.outcome) &&
         words.every((word) => cell.words.includes(word)));
       const [, down, column] = /^(-?)(.*)$/.exec(state.sort);
@@ -465,6 +465,7 @@
         if (!only(LIST)) outcomes(say, state);
         const totals = drawMatrix(state, say);
         document.getElementById("matrix-said").textContent = described(state, totals);
+        if (!first) { why.textContent = reading; told = null; }  // it explained what is gone
       }
       clearTimeout(listing);
       if (!only(new Set(["pick"]))) {
@@ -526,6 +527,7 @@
 
     /* Explains a square when it is pointed at or focused; on touch screens, at the first tap. */
     const why = document.getElementById("why");
+    const reading = why.textContent;
     let told = null;
     function tell(square) {
       const anchor = square && square.querySelector("a");
