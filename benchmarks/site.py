@@ -38,7 +38,7 @@ def site() -> list[Row]:
     """From results to pages, in a separate process; then the first page in chromium."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "evidence", Path(folder) / "reports"
-        synthetic.evidence_of(CELLS, source)
+        synthetic.results_of(CELLS, source)
         argv = [sys.executable, "-m", "benchmarks.synthetic", str(source), str(out)]
         done = processes.run(argv, timeout=900, cwd=HERE.root)
         if done.returncode:

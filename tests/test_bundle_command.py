@@ -25,9 +25,8 @@ from mcore_compat.offline.node import overlay
 from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Result, empty_result
 from mcore_compat.run import context, pipeline
 from mcore_compat.run.check_sets import GPU
 
@@ -189,13 +188,13 @@ def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
         over(monkeypatch, python="3.9.1")
 
 
-def stand_in_taken(outcome: str) -> Evidence:
+def stand_in_taken(outcome: str) -> Result:
     """Evidence of the GPU tier, made up."""
-    base = evidence.start(stand_in_cell(), device_class="host", check_set=GPU.name)
+    base = empty_result(stand_in_cell(), device_class="host", check_set=GPU.name)
     builder = Builder(base)
     for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
         builder.take(one)
-    return builder.evidence()
+    return builder.result()
 
 
 @dataclass
@@ -216,7 +215,7 @@ class OverBase:
         said = "run.py: it passed its limit" if self.code else ""
         return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
 
-    def take(self, paths: Any, workspace: Workspace) -> list[Evidence]:
+    def take(self, paths: Any, workspace: Workspace) -> list[Result]:
         self.taken += 1
         return [stand_in_taken(self.outcome)]
 

@@ -31,7 +31,7 @@ from collect_support import (
 )
 from support import event
 
-from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
@@ -136,7 +136,7 @@ def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
 ) -> None:
     data = cut_short(carried)
     data["events"].append(data["events"][-1])
-    with pytest.raises(EvidenceError, match="each once"):
+    with pytest.raises(ResultError, match="each once"):
         collection.collect([write(data)], known)
 
 
@@ -157,5 +157,5 @@ def test_an_archive_is_read_and_nothing_else_in_it(
     ((stored_at, one, *_),) = collection.collect([path], known)
     assert store.load(stored_at) == one
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
+    with pytest.raises((ResultError, UsageError), match=r"results\.tar"):
         collection.collect([path], known)

@@ -25,7 +25,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables, scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import cells, machine
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
@@ -71,7 +71,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     return found
 
 
-def written(path: Path) -> Evidence:
+def written(path: Path) -> Result:
     """Evidence from a file of the user's own, in which all values are."""
     return store.parse(path.read_text(), path.name)
 

@@ -18,7 +18,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.run import cells
 
 RULE = Pairs(
@@ -33,7 +33,7 @@ RULE = Pairs(
 )
 
 
-def with_outcomes(**outcomes: CheckOutcome) -> Evidence:
+def with_outcomes(**outcomes: CheckOutcome) -> Result:
     checks: list[CheckResult] = []
     for name, outcome in outcomes.items():
         works = outcome is not CheckOutcome.BROKEN

@@ -20,9 +20,9 @@ from mcore_compat.publish import compatibility_json, compatibility_page
 from mcore_compat.publish.collation import collate
 from mcore_compat.publish.site import series
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 F = "megatron.core.a:f"
 IMPORTS = event("import-packages", details={"modules": {"megatron.core": "ok", "torch": "ok"}})
@@ -45,7 +45,7 @@ def spec(modules: dict[str, dict[str, str]], outcome: str = "works") -> dict[str
     return event("spec-modules[gpt]", outcome, details={"modules": modules} if modules else {})
 
 
-def cells(made: Made, **events: Any) -> list[Evidence]:
+def cells(made: Made, **events: Any) -> list[Result]:
     """Evidence of megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
     found = []
     for name, one in events.items():

@@ -20,7 +20,7 @@ from mcore_compat.environments import toolkits
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context, context
 from mcore_compat.schedule import matrix_run, new_releases, nightly
@@ -29,7 +29,7 @@ from mcore_compat.schedule.matrix_run import MatrixResult
 from mcore_compat.schedule.new_releases import NewRelease
 from mcore_compat.schedule.plan import CellStatus
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 TEXT = """\
 schema = 1

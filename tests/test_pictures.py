@@ -12,26 +12,26 @@ import pytest
 import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
-from support import HOSTILE, event, stand_in_cell, stand_in_evidence
+from support import HOSTILE, event, stand_in_cell, stand_in_result
 
 from mcore_compat.publish import pictures
 from mcore_compat.publish.collation import Collated, collate
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.levels import Level
+from mcore_compat.results.result import Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def made(*found: Evidence) -> Collated:
+def made(*found: Result) -> Collated:
     return collate(found, [stand_in_cell()], snapshot.matrix(), snapshot.releases())
 
 
-def restoring(works: int, broken: int = 0) -> Evidence:
+def restoring(works: int, broken: int = 0) -> Result:
     families = ["gpt", "mla-moe", "llama4-moe", "hybrid-mamba"]
     outcomes = ["works"] * works + ["broken"] * broken
     rows = [event(f"restore[{f}]", o) for f, o in zip(families, outcomes, strict=False)]
     rows += [event(f"restore[{f}]", "unsupported") for f in families[len(outcomes) :]]
-    return stand_in_evidence(*rows)
+    return stand_in_result(*rows)
 
 
 def parsed(text: str) -> tuple[ET.Element, list[str]]:
@@ -39,7 +39,7 @@ def parsed(text: str) -> tuple[ET.Element, list[str]]:
     return root, [t.text or "" for t in root.iter(f"{SVG}text")]
 
 
-def picture(*found: Evidence) -> str:
+def picture(*found: Result) -> str:
     return pictures.texts(made(*found))["pictures/matrix-host.svg"]
 
 

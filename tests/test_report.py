@@ -19,9 +19,9 @@ from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import answer, store, terminal_verdict, verdict, verdict_index
 from mcore_compat.results.better_cells import BetterCells
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def declared() -> Matrix:
     return snapshot.matrix()
 
 
-def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
+def shown(found: Result, others: tuple[Result, ...] = ()) -> str:
     out = io.StringIO()
     instead = BetterCells((found, *others)).of(found.cell, found.pins)
     terminal_verdict.show(found, instead, Console(file=out, width=80, highlight=False))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import snapshot
-from support import event, stand_in_evidence
+from support import event, stand_in_result
 
 from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
@@ -70,7 +70,7 @@ def ran(
 ) -> None:
     """Evidence of a check set in the cell, with a wheel of that digest."""
     workspace = context.workspace
-    made = stand_in_evidence(event("restore[gpt]"), cell=cell)
+    made = stand_in_result(event("restore[gpt]"), cell=cell)
     found = dataclasses.replace(
         made,
         outcome=made.outcome if check_set is MAIN else CellOutcome.UNTESTED,

@@ -13,7 +13,7 @@ from mcore_compat.environments import scan
 from mcore_compat.offline import archive, collection, packing
 from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.results.result import MAIN, Result
 from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context, Options
 
@@ -86,7 +86,7 @@ def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, t
     return without
 
 
-def _code(result: Evidence, context: Context) -> int:
+def _code(result: Result, context: Context) -> int:
     """The exit code of a result: for the verdict, or for a part of the suite."""
     whole = result.check_set == MAIN and result.complete
     return cells.verdict_code(result, context) if whole else cells.part_code(result)

@@ -11,7 +11,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.results.answer import failing_points, outcome
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 _PAIR = AXES[:2]
 """megatron-core and ModelOpt: a better cell keeps one of them if possible."""
@@ -58,7 +58,7 @@ class BetterCells:
     """Finds better cells among results of main suites of one device class. With thousands of cells,
     each is compared only with the candidates, not with all."""
 
-    def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
+    def __init__(self, results: Iterable[Result], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
         self._endings = {name: outcome(e, profile) for name, e in self._results.items()}
         self._costs = {

@@ -18,7 +18,7 @@ from support import (
     event,
     hostile_event,
     stand_in_cell,
-    stand_in_evidence,
+    stand_in_result,
     write_folder,
 )
 
@@ -51,7 +51,7 @@ def sample() -> Site:
         for e in store.load_all(Workspace(ROOT).results)
         if series_of(e.pins["megatron-core"]) in SAMPLE and e.cell != UNTESTED
     ]
-    made = stand_in_evidence(
+    made = stand_in_result(
         event("restore[gpt]"),
         hostile_event("restore[mla-moe]"),
         event("inference-numbers[gpt]", "unsupported", reason=HOSTILE),

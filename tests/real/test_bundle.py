@@ -21,8 +21,8 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.node.run_script import TOP
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import context
 
 WORKSPACE = Workspace(ROOT)
@@ -70,13 +70,13 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
     )
 
 
-def taken(path: Path) -> Evidence:
+def taken(path: Path) -> Result:
     """What `collect` would store; it stores nothing here."""
     text = collection.ResultText(where=str(path), text=path.read_text())
     return collection.verified(text, collection.reference(WORKSPACE))[0]
 
 
-def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
+def gist(found: Result) -> dict[str, tuple[str, str | None]]:
     """What each check came to, and the cause where it failed."""
     return {
         c.check: (c.outcome.value, c.failure.fingerprint if c.failure else None)
@@ -84,8 +84,8 @@ def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
     }
 
 
-def committed() -> Evidence:
-    return store.load(evidence.path_of(CELL, "host", WORKSPACE.results))
+def committed() -> Result:
+    return store.load(result_path(CELL, "host", WORKSPACE.results))
 
 
 @pytest.mark.skipif(not offline(), reason="this machine makes no network namespace for a test")

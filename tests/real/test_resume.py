@@ -21,7 +21,8 @@ from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, large_values, store
+from mcore_compat.results import large_values, store
+from mcore_compat.results.result import result_path
 
 RESULTS = Workspace(ROOT).results
 CELLS = tuple(f"compat-0.16-modelopt{series}" for series in ("0.40", "0.41", "0.42"))
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
     """Where each cell's evidence lies; none is there, and what was is put back afterwards."""
-    paths = {name: evidence.path_of(name, "host", RESULTS) for name in CELLS}
+    paths = {name: result_path(name, "host", RESULTS) for name in CELLS}
     for name, path in paths.items():
         if path.exists():
             shutil.copy2(path, tmp_path / name)
