@@ -1,7 +1,7 @@
 """A matrix of thousands of cells, made from real results with changed pins. Nothing of it is
 published: it lies in a temporary folder, and its releases do not exist.
 
-`python -m benchmarks.synthetic EVIDENCE-FOLDER OUT-FOLDER` makes report and site of such a folder,
+`python -m benchmarks.synthetic RESULTS-FOLDER OUT-FOLDER` makes report and site of such a folder,
 and prints what took how long.
 """
 

@@ -234,12 +234,12 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-RESULT = Path("evidence") / CELL.name / "main.host.json"
+RESULT = Path("results") / CELL.name / "main.host.json"
 """Where a bundle's run leaves that of the cell."""
 
 
 def written(folder: Path) -> list[str]:
-    """The files of evidence of the cell."""
+    """The files of the cell's results."""
     return sorted(path.name for path in (folder / RESULT.parent).iterdir())
 
 

@@ -41,7 +41,7 @@ def on_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def made() -> Callable[..., Result]:
-    """Evidence from events, as a run would make it."""
+    """A result from events, as a run would make it."""
 
     def make(*events: dict[str, Any], cell: Cell | None = None, end: bool = True) -> Result:
         base = empty_result(

@@ -26,7 +26,7 @@ def environment_of(cell: str) -> Path:
     """The environment of a real cell, which is made where it is not there."""
     made = files.home() / "envs" / cell
     if not made.is_dir():
-        # Fresh evidence alone would make no environment; one check asked does, and stores nothing.
+        # An up-to-date result alone would make no environment; one check asked does, and stores nothing.
         argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--only", "import-packages"]
         subprocess.run(argv, check=False, cwd=ROOT, timeout=3600)
     return made

@@ -50,7 +50,7 @@ class Run:
         return path.read_text().count("\n") if path.exists() else 0
 
     def stored(self, name: str) -> Result | None:
-        path = result_path(cell_of(name).name, "host", self.folder / "evidence")
+        path = result_path(cell_of(name).name, "host", self.folder / "results")
         return store.load(path) if path.exists() else None
 
     def batches(self) -> list[Batch]:

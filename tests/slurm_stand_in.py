@@ -1,6 +1,6 @@
 """A stand-in for a cell's command, and for the process that submits: plumbing, no real cell.
 
-`python slurm_stand_in.py cell NAME FOLDER`: writes evidence as the pipeline does, check by check.
+`python slurm_stand_in.py cell NAME FOLDER`: writes a result as the pipeline does, check by check.
 The first start of a cell whose name says so never ends by itself, after a check that failed.
 `python slurm_stand_in.py submit SCHEDULER FOLDER NAME …`: runs such cells as jobs.
 """
@@ -48,12 +48,12 @@ def cell(name: str, folder: Path) -> None:
     endless = first and name.partition("-")[0] in ENDLESS
     builder.take(START)
     builder.take(event("restore[gpt]", "broken" if endless else "works"))
-    store.save(builder.result(), folder / "evidence")
+    store.save(builder.result(), folder / "results")
     if endless:
         processes.run([sys.executable, "-c", "import time; time.sleep(3600)", folder], timeout=3600)
     time.sleep(2)
     builder.take({"event": "end", "seconds": 1.0})
-    store.save(builder.result(), folder / "evidence")
+    store.save(builder.result(), folder / "results")
 
 
 def submit(scheduler: str, folder: Path, names: list[str]) -> None:
@@ -73,7 +73,7 @@ def submit(scheduler: str, folder: Path, names: list[str]) -> None:
             say=lambda line: print(line, flush=True),
             outcome_of=lambda name: (
                 store.load(
-                    result_path(cell_of(name).name, "host", folder / "evidence")
+                    result_path(cell_of(name).name, "host", folder / "results")
                 ).outcome.value
             ),
         )

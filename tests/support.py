@@ -1,4 +1,4 @@
-"""What the tests of the host side share. All evidence here is made up, and says so."""
+"""What the tests of the host side share. All results here are made up, and says so."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ START = {
 
 
 def stand_in_result(*events: dict[str, Any], cell: Cell | None = None) -> Result:
-    """Evidence of a run that came to its end, the same whenever it is made."""
+    """The result of a run that came to its end, the same whenever it is made."""
     base = empty_result(
         cell or stand_in_cell(), device_class="host", lock="l", suite="s", wheels={"w": "1"}
     )

@@ -1,4 +1,4 @@
-"""The command `bisect`: what it takes for known, runs and prints. All evidence here is made up, and
+"""The command `bisect`: what it takes for known, runs and prints. All results here are made up, and
 what runs a cell stands in."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class World:
         return self.ran_now(event(CHECK, outcome), event("private-names"), cell=cell)
 
     def ran_now(self, *events: dict[str, Any], cell: Cell) -> Result:
-        """Evidence of the cell's lock and of the suite as they are."""
+        """The result of the cell's lock and of the suite as they are."""
         lock = files.sha256_file(self.workspace.lock(cell.name))
         suite = MAIN.digest(self.workspace.suite)
         made = stand_in_result(*events, cell=cell)
@@ -64,7 +64,7 @@ class World:
         store.save(found, self.workspace.results)
 
     def know(self, *series: str, suite: str | None = None) -> None:
-        """Store evidence; of another suite where one is named, so that it is stale."""
+        """Store a result; of another suite where one is named, so that it is out of date."""
         for one in series:
             found = self.result(cell_of(one))
             found = replace(found, suite=suite or found.suite)
@@ -149,7 +149,7 @@ def test_without_a_run_the_range_is_what_is_known(
     assert "not run: 0.37.0, 0.39.0" in said["answer"]
 
 
-def test_stale_evidence_counts_only_where_it_is_asked_for(
+def test_an_outdated_result_counts_only_where_it_is_asked_for(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.know(*SERIES, suite="another")

@@ -55,7 +55,7 @@ def environments(folder: Path) -> list[Path]:
 # Run there
 
 
-def test_it_runs_without_a_network_and_writes_evidence(made: StandIn, bundle: Path) -> None:
+def test_it_runs_without_a_network_and_writes_a_result(made: StandIn, bundle: Path) -> None:
     if not offline():
         pytest.skip("this machine makes no network namespace for a test")
     done = run(bundle)
@@ -110,7 +110,7 @@ def test_an_old_python_starts_it(bundle: Path) -> None:
     assert result_of(bundle)["cell"] == CELL.name
 
 
-def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
+def test_of_some_checks_the_result_is_not_complete(bundle: Path) -> None:
     done = run(bundle, "--only", "import-torch")
     assert done.returncode == 0, done.stderr
     assert "works 1" in done.stdout
@@ -173,7 +173,7 @@ def test_what_is_wrong_is_said_in_one_line(bundle: Path, words: list[str]) -> No
     done = run(bundle, *words)
     assert done.returncode == 2
     assert words[0].strip("-") in done.stderr.splitlines()[-1]
-    assert not (bundle / "evidence").exists()
+    assert not (bundle / "results").exists()
 
 
 def test_a_suite_that_ends_early_leaves_what_it_learnt(bundle: Path) -> None:

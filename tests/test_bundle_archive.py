@@ -175,7 +175,7 @@ def test_one_flipped_byte_is_refused_with_its_name(bundle: Path, name: str) -> N
     assert done.returncode == 2
     assert (SUMS if name == SUMS_DIGEST else name) in done.stderr.splitlines()[-1]
     assert len(done.stderr.strip().splitlines()) == 2, "what it does, and the one line"
-    assert not [p for p in ("logs", "work", "evidence") if (bundle / p).exists()]
+    assert not [p for p in ("logs", "work", "results") if (bundle / p).exists()]
 
 
 @pytest.mark.parametrize("name", ["suite/check_more.py", "argparse.py", "wheels/torch-9.whl"])

@@ -189,7 +189,7 @@ def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
 
 
 def stand_in_taken(outcome: str) -> Result:
-    """Evidence of the GPU tier, made up."""
+    """A result of the GPU tier, made up."""
     base = empty_result(stand_in_cell(), device_class="host", check_set=GPU.name)
     builder = Builder(base)
     for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
@@ -199,8 +199,8 @@ def stand_in_taken(outcome: str) -> Result:
 
 @dataclass
 class OverBase:
-    """What was run over a base, and how often evidence was taken, with stand-ins for all that
-    runs: a bundle's run writes evidence, then ends with `code`."""
+    """What was run over a base, and how often results were taken, with stand-ins for all that
+    runs: a bundle's run writes a result, then ends with `code`."""
 
     code: int = 0
     outcome: str = "works"
@@ -209,7 +209,7 @@ class OverBase:
 
     def run(self, argv: Any, **_: Any) -> Completed:
         self.ran.append([str(word) for word in argv])
-        path = Path(argv[1]).parent / "evidence" / CELL / "gpu.host-base.json"
+        path = Path(argv[1]).parent / "results" / CELL / "gpu.host-base.json"
         path.parent.mkdir(parents=True)
         path.write_text("{}")
         said = "run.py: it passed its limit" if self.code else ""

@@ -1,4 +1,4 @@
-"""Evidence that comes back: taken where it is of this lock and this suite, refused in one line
+"""A result that comes back: taken where it is of this lock and this suite, refused in one line
 else. All of it is made up here."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
 
 
-def test_evidence_of_the_lock_is_the_cells(
+def test_a_result_of_the_lock_is_the_cells(
     carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     broken = event("restore-back[gpt]", "broken")
@@ -94,7 +94,7 @@ def test_device_classes_stand_side_by_side(
     assert result_path(NAME, "host", known.workspace.results).read_bytes() == before
 
 
-def test_older_evidence_never_replaces_newer(
+def test_an_older_result_never_replaces_newer(
     carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
@@ -167,7 +167,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     assert one.checks[0].failure.message == "no suite/x.py", "no path of the other machine"
 
 
-def test_older_evidence_of_a_part_never_replaces_newer(
+def test_an_older_result_of_a_part_never_replaces_newer(
     carried: Carried, known: Reference, write: Write
 ) -> None:
     data = of_a_part(carried)
@@ -330,13 +330,13 @@ def test_what_came_of_a_part_over_a_base_is_told(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
-def test_what_is_no_evidence_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
+def test_what_is_no_result_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
     (tmp_path / "main.host.json").write_text(text)
     with pytest.raises(ResultError, match=r"main\.host\.json"):
         collection.collect([tmp_path / "main.host.json"], known)
 
 
-def test_a_folder_without_evidence(known: Reference, tmp_path: Path) -> None:
+def test_a_folder_without_results(known: Reference, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no results"):
         collection.collect([known.workspace.constraints], known)
     with pytest.raises(UsageError, match="does not exist"):

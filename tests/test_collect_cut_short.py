@@ -140,13 +140,14 @@ def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
         collection.collect([write(data)], known)
 
 
+@pytest.mark.parametrize("folder", ["results", "evidence"])
 def test_an_archive_is_read_and_nothing_else_in_it(
-    carried: Carried, known: Reference, tmp_path: Path
+    carried: Carried, known: Reference, tmp_path: Path, folder: str
 ) -> None:
     path = tmp_path / "results.tar"
     inside = {
-        f"evidence/{NAME}/main.host.json": json.dumps(carried),
-        f"../evidence/{NAME}/main.gpu.json": "{",
+        f"{folder}/{NAME}/main.host.json": json.dumps(carried),
+        f"../{folder}/{NAME}/main.gpu.json": "{",
         "logs/suite.log": "{",
     }
     with tarfile.open(path, "w") as out:
@@ -159,3 +160,16 @@ def test_an_archive_is_read_and_nothing_else_in_it(
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises((ResultError, UsageError), match=r"results\.tar"):
         collection.collect([path], known)
+
+
+@pytest.mark.parametrize("folder", ["results", "evidence"])
+def test_of_a_bundles_folder_its_results_are_read_and_nothing_else(
+    carried: Carried, known: Reference, tmp_path: Path, folder: str
+) -> None:
+    for name, text in ((folder, json.dumps(carried)), ("work/environment", "{")):
+        place = tmp_path / "bundle" / name / NAME
+        place.mkdir(parents=True)
+        (place / "main.host.json").write_text(text)
+    for path in (tmp_path / "bundle", tmp_path / "bundle" / folder):
+        ((stored_at, one, *_),) = collection.collect([path], known)
+        assert store.load(stored_at) == one

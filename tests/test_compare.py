@@ -1,4 +1,4 @@
-"""What changed between two pieces of evidence, and which are compared. All cells are made up."""
+"""What changed between two results, and which are compared. All cells are made up."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """A check that holds only under a condition: told wherever outcomes are, with its failure without.
-All evidence is made up."""
+All results are made up."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_a_condition_neither_is_nor_contradicts_a_failure() -> None:
 
 
 def test_a_bisection_takes_it_for_good() -> None:
-    assert seen_in(of(WITH), "restore[gpt]", stand_in_cell(), "evidence").state is CheckState.GOOD
+    assert seen_in(of(WITH), "restore[gpt]", stand_in_cell(), "result").state is CheckState.GOOD
 
 
 def test_an_exchange_keeps_it_whole_and_a_part_tells_it() -> None:

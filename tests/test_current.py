@@ -72,7 +72,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
 
 
 def written(path: Path) -> Result:
-    """Evidence from a file of the user's own, in which all values are."""
+    """A result from a file of the user's own, in which all values are."""
     return store.parse(path.read_text(), path.name)
 
 
@@ -80,7 +80,7 @@ def doctor(*options: str) -> int:
     return cli.main(["doctor", "--run", *options])
 
 
-def test_its_evidence_is_written_where_it_is_run(
+def test_its_result_is_written_where_it_is_run(
     stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert doctor() == 0
@@ -133,7 +133,7 @@ def test_of_a_part_of_the_suite_nothing_is_written(
     before = sorted(tmp_path.iterdir())
     assert doctor("--only", "restore[gpt]") == 0
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "home"])
-    assert "evidence:" not in capsys.readouterr().out
+    assert "result:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("left", [1, 2])

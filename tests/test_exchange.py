@@ -246,7 +246,7 @@ def test_a_check_names_its_cell_family_and_way() -> None:
 # What is kept
 
 
-def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
+def test_a_result_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
     needs = answer(CheckOutcome.NEEDS_GPU, reason="there is no GPU")
     noted = replace(WORKS, details={"other keys": {"a": "b"}})
     found = with_source(
@@ -378,7 +378,7 @@ def test_quantized_state_has_a_table_over_modelopt_series() -> None:
     assert "| 0.14 / 0.21 | · | ✗ |" in text
 
 
-def test_the_report_depends_on_nothing_but_the_evidence() -> None:
+def test_the_report_depends_on_nothing_but_the_results() -> None:
     assert report.markdown(two()) == report.markdown(list(reversed(two())))
 
 

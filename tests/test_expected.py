@@ -123,7 +123,7 @@ def test_a_check_that_died_is_matched_by_what_is_said_of_it() -> None:
         ({"mcore": SpecifierSet("<0.16")}, '"state*"'),
     ],
 )
-def test_a_rule_that_declares_no_failure_of_the_evidence_is_an_error(
+def test_a_rule_that_declares_no_failure_of_the_results_is_an_error(
     changed: dict[str, Any], slip: str
 ) -> None:
     found = [with_outcomes(state=CheckOutcome.BROKEN, other=CheckOutcome.BROKEN)]

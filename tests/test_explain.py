@@ -1,4 +1,4 @@
-"""From evidence to what is known of a failure, in words. All cells here are made up."""
+"""From results to what is known of a failure, in words. All cells here are made up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ELSE = {
 
 @pytest.fixture
 def ask(made: Made) -> Ask:
-    """Makes a cell's evidence: `ask({"torch": "2.8.0"}, a="works", b="otherwise")`, where the
+    """Makes a cell's result: `ask({"torch": "2.8.0"}, a="works", b="otherwise")`, where the
     latter is a failure of another cause."""
 
     def make(pins: Mapping[str, str], **answers: str) -> Result:
@@ -53,7 +53,7 @@ def main(found: Sequence[Result]) -> Explained:
     raise AssertionError(every)
 
 
-def test_cells_are_read_from_evidence(ask: Ask) -> None:
+def test_cells_are_read_from_results(ask: Ask) -> None:
     found = [
         ask({"torch": "2.8.0"}, restore="works"),
         ask({"torch": "2.9.1"}, restore="broken"),

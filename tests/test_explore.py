@@ -1,4 +1,4 @@
-"""What to run next off the default stacks, chosen from evidence made up here."""
+"""What to run next off the default stacks, chosen from results made up here."""
 
 from __future__ import annotations
 

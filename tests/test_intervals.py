@@ -1,4 +1,4 @@
-"""Intervals say what was tested, and nothing of what lies between. All evidence is made up."""
+"""Intervals say what was tested, and nothing of what lies between. All results are made up."""
 
 from __future__ import annotations
 

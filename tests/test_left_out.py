@@ -1,4 +1,4 @@
-"""On a GPU, what a wheel was built without is not asked. All evidence here is made up; what Python
+"""On a GPU, what a wheel was built without is not asked. All results here are made up; what Python
 says of an empty module is asked of Python."""
 
 from __future__ import annotations

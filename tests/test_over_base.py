@@ -1,4 +1,4 @@
-"""What ran over a base is shown, marked, and never taken for a locked cell. All evidence here is
+"""What ran over a base is shown, marked, and never taken for a locked cell. All results here are
 made up."""
 
 from __future__ import annotations

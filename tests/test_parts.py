@@ -1,4 +1,4 @@
-"""The check sets beside the main one, the host's side. All evidence here is made up."""
+"""The check sets beside the main one, the host's side. All results here are made up."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(tmp_path: Pa
     assert changed("gpu/check_it.py") == [False, False, True]
 
 
-def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
+def test_the_main_result_does_not_know_of_parts(place: Workspace) -> None:
     path = keep(taken(ONE), place)
     assert path == place.results / taken(ONE).cell / "ranks.host.json"
     assert store.load_all(place.results) == ()
@@ -81,7 +81,7 @@ def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
     assert cells.other_results(place.results) == ()
 
 
-def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
+def test_a_result_is_read_as_it_was_written(place: Workspace) -> None:
     found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
     path = keep(found, place)
     assert stored(place, RANKS) == (found,)
@@ -90,7 +90,7 @@ def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
     assert path.read_text() == store.dumps(store.load(path))
 
 
-def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
+def test_a_result_is_fresh_of_its_lock_and_its_checks_alone() -> None:
     found = taken(ONE)
     assert is_fresh(found)
     assert not is_fresh(found, lock="other")
@@ -98,7 +98,7 @@ def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
     assert not is_fresh(taken(ONE, end=False))
 
 
-def test_what_was_broken_on_purpose_is_no_evidence() -> None:
+def test_what_was_broken_on_purpose_is_no_result() -> None:
     with pytest.raises(ResultError, match="swap-shards"):
         taken({**ONE, "details": {"sabotage": "swap-shards"}})
 

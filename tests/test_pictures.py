@@ -1,5 +1,5 @@
-"""Pictures and badges say what the evidence says, and nothing that a text slips in. All evidence
-here is made up."""
+"""Pictures and badges say what the results say, and nothing that a text slips in. All results
+here are made up."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_text_can_be_read_on_its_square(level: Level) -> None:
         assert (other + 0.05) / (one + 0.05) >= 4.5
 
 
-def test_same_evidence_same_bytes() -> None:
+def test_same_results_same_bytes() -> None:
     one, two = restoring(4), replace(restoring(2, 1), cell="compat-0.15-modelopt0.41")
     assert pictures.texts(made(one, two)) == pictures.texts(made(two, one))
 

@@ -167,7 +167,7 @@ def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
     assert [c.check for c in stored.checks] == ["build-default[gpt]"]
 
 
-def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_evidence_of_a_host(
+def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_result_of_a_host(
     gpu: Stages,
 ) -> None:
     with pytest.raises(InfrastructureError, match="no GPU can be used"):

@@ -127,7 +127,7 @@ def test_what_is_damaged_is_not_of_the_schema(
     assert list(validator.iter_errors(whole))
 
 
-def test_a_record_is_what_the_evidence_says(found: list[Result], tmp_path: Path) -> None:
+def test_a_record_is_what_the_result_says(found: list[Result], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
     path.write_text(written(found), encoding="utf-8")
     known = mcore_compat.load(path)

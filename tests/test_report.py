@@ -1,4 +1,4 @@
-"""The table and the verdict say what the evidence says, and nothing a package may slip in."""
+"""The table and the verdict say what the results say, and nothing a package may slip in."""
 
 import io
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> No
     assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in " ".join(shown(found).split())
 
 
-def test_without_evidence_there_is_still_a_table(declared: Matrix) -> None:
+def test_without_results_there_is_still_a_table(declared: Matrix) -> None:
     assert "\nNothing.\n" in compatibility_page.markdown(collate([], [], declared))
 
 

@@ -1,4 +1,4 @@
-"""Evidence is kept, validated, and never replaced by less."""
+"""A result is kept, validated, and never replaced by less."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
     assert store.load_all(tmp_path) == (found,)
 
 
-def test_same_evidence_same_bytes(made: Made) -> None:
+def test_same_results_same_bytes(made: Made) -> None:
     a, b = event("restore[gpt]"), event("build[gpt]")
     one = dataclasses.replace(made(a, b), taken="2026-01-01T00:00:00Z")
     two = dataclasses.replace(made(b, a), taken="2026-01-01T00:00:00Z")
@@ -114,7 +114,7 @@ def test_a_broken_check_without_a_failure_is_refused(made: Made, tmp_path: Path)
         store.save(made(event("restore[gpt]", "broken", failure=None)), tmp_path)
 
 
-def test_a_suite_that_was_broken_on_purpose_gives_no_evidence() -> None:
+def test_a_suite_that_was_broken_on_purpose_gives_no_result() -> None:
     builder = Builder(empty_result(stand_in_cell(), device_class="host"))
     with pytest.raises(ResultError, match="on purpose"):
         builder.take({**START, "sabotage": "change-tensor"})
@@ -136,7 +136,7 @@ def test_foreign_text_is_harmless_and_names_no_machine(made: Made) -> None:
         ({"python": "3.11"}, "python"),
     ],
 )
-def test_evidence_is_stale_once_anything_it_names_changes(
+def test_a_result_is_out_of_date_once_anything_it_names_changes(
     made: Made, change: dict[str, object], why: str
 ) -> None:
     now = {"lock": "l", "suite": "s", "python": "3.12"}

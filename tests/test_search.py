@@ -1,6 +1,6 @@
 """From a line to an answer over synthetic matrices: never wrong, never more runs than promised.
 
-All evidence here is made up; what runs a cell only looks it up.
+All results here are made up; what runs a cell only looks it up.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def line_over(axis: str, patches: bool, fixed: bool) -> ReleaseLine:
 
 
 def result_of(state: CheckState, cell: Cell, how: str) -> Result:
-    """Evidence that says this of the check, in one of the ways in which evidence can."""
+    """A result that says this of the check, in one of the ways in which a result can."""
     if state is G:
         return stand_in_result(event(CHECK), cell=cell)
     if state is B:
@@ -323,7 +323,7 @@ def test_where_what_is_held_decides_it_is_said() -> None:
         )
 
 
-# What evidence says of a check
+# What a result says of a check
 
 
 def said(*events: dict[str, object], pattern: str = "restore*") -> PointState:
@@ -368,7 +368,7 @@ def test_the_failure_is_of_the_check_that_failed() -> None:
     assert seen.failed[0].check == "restore[mla-moe]"
 
 
-def test_evidence_of_another_combination_says_nothing() -> None:
+def test_a_result_of_another_combination_says_nothing() -> None:
     """As where a cell had to give way to the next stack of its series."""
     found = stand_in_result(event(CHECK), cell=stand_in_cell(modelopt="0.41.0"))
     other = stand_in_cell(modelopt="0.40.0")

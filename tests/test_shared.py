@@ -80,7 +80,7 @@ values = st.recursive(
 def test_whatever_was_recorded_comes_back(
     tmp_path_factory: pytest.TempPathFactory, details: dict[str, Any], length: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("evidence")
+    folder = tmp_path_factory.mktemp("results")
     details["long"] = "y" * length
     details["looks like a digest"] = {"shared": "0123456789abcdef"}
     into: dict[str, str] = {}
@@ -181,7 +181,7 @@ def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
     assert store.load_all(tmp_path)[0].checks[0].details["of"] == odd
 
 
-def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
+def test_values_that_no_result_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
     store.save(made("0.40", {"of": LARGE}), tmp_path)
     store.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
     large_values.pack(tmp_path)
@@ -195,7 +195,7 @@ def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path)
     assert [len(e.checks) for e in store.load_all(tmp_path)] == [1, 1]
 
 
-def test_evidence_of_two_machines_is_put_together_by_copying(tmp_path: Path) -> None:
+def test_results_of_two_machines_are_put_together_by_copying(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     store.save(made("0.40", {"of": LARGE}), here)
     large_values.pack(here)
@@ -246,7 +246,7 @@ def test_a_corrupt_pack_is_named_and_a_run_puts_it_right(tmp_path: Path) -> None
     assert store.load(path) == before
 
 
-def test_nothing_is_dropped_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
+def test_nothing_is_dropped_where_some_result_cannot_be_read(tmp_path: Path) -> None:
     path = store.save(made("0.40", {"of": LARGE}), tmp_path)
     path.write_text("{")
     there = kept(tmp_path)

@@ -1,5 +1,5 @@
-"""The site's pages say what the evidence says, the same bytes each time, and nothing that a
-package slips in. All evidence here is made up but where it says so."""
+"""The site's pages say what the results say, the same bytes each time, and nothing that a
+package slips in. All results here are made up but where it says so."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def test_an_issue_is_linked_and_nothing_else_is() -> None:
     assert issue("not reported") == issue("javascript:alert(1)") == ""
 
 
-def test_evidence_of_no_cell_names_no_file() -> None:
+def test_a_result_of_no_cell_names_no_file() -> None:
     bad = replace(hostile(), cell="compat-../../x")
     with pytest.raises(ResultError, match="is not the name of a cell"):
         pages(bad)
 
 
-def test_the_same_evidence_makes_the_same_bytes() -> None:
+def test_the_same_results_make_the_same_bytes() -> None:
     one, two = hostile(), replace(hostile(), cell="compat-0.15-modelopt0.41")
     assert pages(one, two) == pages(two, one)
 
@@ -136,7 +136,7 @@ def test_needs_gpu_never_counts_as_works() -> None:
     assert "GPU –" in square.shown.lines
 
 
-def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
+def test_an_outdated_result_is_marked_on_its_square_and_page() -> None:
     e = hostile()
     all_ = made(e)
     why = staleness.stale(all_, "another suite", {e.cell: "l"})

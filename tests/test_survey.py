@@ -1,4 +1,4 @@
-"""What is known of cells before they run. The wheels and the evidence here are made up."""
+"""What is known of cells before they run. The wheels and the results here are made up."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ran(
     check_set: CheckSet = MAIN,
     device: Literal["host", "gpu"] = "host",
 ) -> None:
-    """Evidence of a check set in the cell, with a wheel of that digest."""
+    """A result of a check set in the cell, with a wheel of that digest."""
     workspace = context.workspace
     made = stand_in_result(event("restore[gpt]"), cell=cell)
     found = dataclasses.replace(

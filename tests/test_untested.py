@@ -36,7 +36,7 @@ def test_a_cell_has_the_name_that_runs_it() -> None:
     assert combinations.named(name, MATRIX, RELEASES).pins == {**NEWEST.pins, "torch": older}
 
 
-def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
+def test_a_cell_of_which_there_is_a_result_is_not_proposed() -> None:
     found = stand_in_result(event("restore[gpt]"), cell=NEWEST)
     assert UntestedCells([found], MATRIX, RELEASES).named(NEWEST.pins) is None
 

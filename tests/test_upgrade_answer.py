@@ -1,4 +1,4 @@
-"""Go, go with changes, or no: what the answer is, and why. All evidence is made up."""
+"""Go, go with changes, or no: what the answer is, and why. All results are made up."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_cell_that_was_not_tested_is_a_no_that_names_it(gone: Cell) -> None:
         ({"complete": False}, "the run was interrupted"),
     ],
 )
-def test_evidence_that_does_not_hold_is_told_and_is_no_go(
+def test_a_result_that_does_not_hold_is_told_and_is_no_go(
     changed: dict[str, Any], why: str
 ) -> None:
     stale = replace(shows(TO, *GOOD), **changed)

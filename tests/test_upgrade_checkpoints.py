@@ -234,7 +234,7 @@ def test_what_does_not_hold_any_more_is_no_go(changed: dict[str, str], state: st
     assert made.word is Word.CHANGES
 
 
-def test_evidence_of_another_device_class_says_nothing() -> None:
+def test_a_result_of_another_device_class_says_nothing() -> None:
     word, _ = over(replace(exchanged(TO, FROM, ALL_LOAD), device_class="gpu"))
     assert word is Word.CHANGES
 

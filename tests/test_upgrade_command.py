@@ -1,5 +1,5 @@
 """The command `upgrade`: what it runs, prints and ends with. Cells, suites and exchanges stand in;
-the examples in `docs/` are made of the real evidence."""
+the examples in `docs/` are made of the real results."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 
 
 def real(of: Any, *events: dict[str, Any]) -> Result:
-    """Made-up evidence that holds for a real cell's lock and today's suite."""
+    """A made-up result that holds for a real cell's lock and today's suite."""
     lock = locks.read(snapshot.WORKSPACE.lock(of.name))
     return replace(today(of, *events), lock=lock.digest)
 
 
 def today(of: Any, *events: dict[str, Any]) -> Result:
-    """Made-up evidence of today's suite, of a cell that has no lock."""
+    """A made-up result of today's suite, of a cell that has no lock."""
     return replace(recorded(shows(of, *events)), suite=MAIN.digest(snapshot.WORKSPACE.suite))
 
 

@@ -1,4 +1,4 @@
-"""What is to blame for a loss: which cells are asked, what they say. All evidence is made up."""
+"""What is to blame for a loss: which cells are asked, what they say. All results are made up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def culprits(loss: losses.Loss) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     "changed", [{"suite": "old"}, {"complete": False}, {"outcome": CellOutcome.ERROR}]
 )
-def test_evidence_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
+def test_a_result_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
     loss = blamed(replace(shows(TO, GOOD[0], FAILED), **changed), shows(ALONE, *GOOD))
     assert culprits(loss) == [("nvidia-modelopt", "torch")]
     assert loss.blamed is not None

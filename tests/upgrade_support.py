@@ -1,4 +1,4 @@
-"""What the tests of `upgrade` share. All evidence here is made up."""
+"""What the tests of `upgrade` share. All results here are made up."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def lock(of: Cell, **others: str) -> Lock:
 
 
 def shows(of: Cell, *events: dict[str, Any]) -> Result:
-    """Evidence that holds, with the cell's lock."""
+    """A result that holds, with the cell's lock."""
     return replace(stand_in_result(*events, cell=of), lock=lock(of).digest)
 
 
@@ -79,7 +79,7 @@ SIGNATURES = record_event(
 
 
 def recorded(found: Result) -> Result:
-    """Evidence as a suite leaves it, which came to its checks: with signatures."""
+    """A result as a suite leaves it, which came to its checks: with signatures."""
     if not found.checks or "signatures" in found.records:
         return found
     return replace(found, records=stand_in_result(SIGNATURES).records)

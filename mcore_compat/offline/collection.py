@@ -27,6 +27,9 @@ from mcore_compat.run import cells
 from mcore_compat.run.check_sets import MAIN as MAIN_SET
 from mcore_compat.run.check_sets import ON_A_GPU
 
+FOLDERS = ("results", "evidence")
+"""The folder in which a bundle's run leaves its results; in older bundles it is `evidence`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResultText:
@@ -59,8 +62,9 @@ def result_texts(paths: Iterable[Path]) -> list[ResultText]:
 
 def _texts(path: Path) -> list[ResultText]:
     if path.is_dir():
-        place = path if path.name == "evidence" else path / "evidence"
-        inside = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
+        places = [path] if path.name in FOLDERS else [path / name for name in FOLDERS]
+        places = [place for place in places if place.is_dir()] or [path]
+        inside = sorted(file for place in places for file in place.glob("**/compat-*/*.json"))
         if not inside and (path / RESULTS).is_file():
             return _of_archive(path / RESULTS)
         if not inside:
@@ -80,7 +84,7 @@ def _of_file(path: Path) -> ResultText:
 
 def _of_archive(path: Path) -> list[ResultText]:
     """The results in an archive; nothing is extracted to the disk."""
-    texts, result_name = [], r"evidence/compat-[^/]+/[^/]+\.json"
+    texts, result_name = [], rf"({'|'.join(FOLDERS)})/compat-[^/]+/[^/]+\.json"
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -94,7 +98,7 @@ def _of_archive(path: Path) -> list[ResultText]:
     except (OSError, ValueError, tarfile.TarError) as error:
         raise ResultError(f"{path} cannot be read: {error}") from None
     if not texts:
-        raise UsageError(f"{path} has no results: no evidence/compat-*/*.json in it")
+        raise UsageError(f"{path} has no results: no results/compat-*/*.json in it")
     return texts
 
 

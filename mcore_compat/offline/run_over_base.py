@@ -46,7 +46,7 @@ def run_over_base(
         argv += [f"--{part}" for part in parts]
         run = context.run(argv, timeout=24 * 3600.0, on_line=context.say, grace=30.0)
         # Also after an early end: keep the results so far.
-        learnt = any(folder.glob("evidence/*/*.json"))
+        learnt = any(folder.glob("results/*/*.json"))
         results = collection.take_back([folder], context.workspace) if learnt else []
         if not run.ok:
             last = (run.output.strip().splitlines() or ["it printed nothing"])[-1]

@@ -91,11 +91,11 @@ def _few(all_: Collated) -> dict[str, Any]:
     }
 
 
-def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:
+def _over_base(over: OverBase, matrix: Matrix) -> dict[str, Any]:
     """The record of a result over a base: that of a cell, with the base added."""
-    e = result.result
+    e = over.result
     cut = {} if e.complete else {"outcome": None}  # an incomplete run has no verdict
-    beside = {"complete": e.complete, "stale": result.stale or None, "base": e.base}
+    beside = {"complete": e.complete, "stale": over.stale or None, "base": e.base}
     return {**to_builtins(record(e, matrix)), **cut, **beside}
 
 

@@ -42,7 +42,7 @@ def markdown(all_: Collated) -> str:
         left_out=_left_out(all_),
         undeclared=list(_undeclared(all_)),
         drift=_drift(all_.drift),
-        over=[(result, counts(result.result), _over(result)) for result in all_.over],
+        over=[(over, counts(over.result), _over(over)) for over in all_.over],
     )
 
 
@@ -191,9 +191,9 @@ def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]
         yield package, requires, module, sorted(filter(None, versions), key=Version), draft
 
 
-def _over(result: OverBase) -> Iterator[tuple[str, str]]:
+def _over(over: OverBase) -> Iterator[tuple[str, str]]:
     """The facts about a result over a base: name and text."""
-    e = result.result
+    e = over.result
     if e.platform.get("gpu"):
         yield "GPU", over_base.gpu(e.platform)
     yield from over_base.facts(e.base)

@@ -28,7 +28,7 @@ _TWO_RUNS = "events of two runs are mixed, run it again"
 
 
 class Builder:
-    """Collects a suite's events; `evidence()` returns the result so far."""
+    """Collects a suite's events; `result()` returns the result so far."""
 
     def __init__(self, base: Result, folders: Iterable[str] = ()) -> None:
         """`folders`: of the machine that the events are from, cut out of all stored texts."""
@@ -71,7 +71,7 @@ class Builder:
         elif kind == "check":
             _refuse_sabotage((event.get("details") or {}).get("sabotage"))
             self._refuse_second(event["check"], self._checks)
-            self._checks[event["check"]] = self._result(self._judged(event))
+            self._checks[event["check"]] = self._check(self._judged(event))
         elif kind == "end":
             self._base = replace(self._base, complete=True)
 
@@ -147,7 +147,7 @@ class Builder:
             gpu_independent=self._text(raw["gpu_independent"]),
         )
 
-    def _result(self, event: Mapping[str, Any]) -> CheckResult:
+    def _check(self, event: Mapping[str, Any]) -> CheckResult:
         details = dict(self._clean(event.get("details") or {}))
         if self._base.check_set != MAIN:
             details.pop("left_behind", None)  # processes of this run only

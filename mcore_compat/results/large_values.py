@@ -42,7 +42,7 @@ def lock() -> FileLock:
     from filelock import FileLock  # slow to import, and not needed to read results
 
     files.home().mkdir(parents=True, exist_ok=True)
-    return FileLock(files.home() / "evidence.lock")
+    return FileLock(files.home() / "results.lock")
 
 
 def text_of(value: Any) -> str:

@@ -79,7 +79,7 @@ def ask(
     listener: Listener | None = None,
     before: Result | None = None,
 ) -> Result:
-    """Run a check set in an environment; `base`: the started result (`evidence.start`).
+    """Run a check set in an environment; `base`: the started result (`empty_result`).
 
     `before`: the stored result; a check that it has with another outcome, for the same lock and
     suite, runs again (see `run.confirmation`).

@@ -1,5 +1,5 @@
 """A real cell, carried: without a network it comes to what it came to here. Slow, gigabytes;
-selected by `nox -s real`. Uses the wheelhouse that `nox -s CELL` filled, and stores no evidence.
+selected by `nox -s real`. Uses the wheelhouse that `nox -s CELL` filled, and stores no result.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
-    back = taken(folder / "evidence" / CELL / "main.host.json")
+    back = taken(folder / "results" / CELL / "main.host.json")
     here = committed()
     assert (back.lock, {*back.wheels}) == (here.lock, {*here.wheels})
     assert back.installed == here.installed
@@ -107,7 +107,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     # The GPU tier comes along; without a GPU it says so.
     done = run(folder, "--gpu", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
-    tier = taken(folder / "evidence" / CELL / "gpu.host.json")
+    tier = taken(folder / "results" / CELL / "gpu.host.json")
     assert tier.check_set == "gpu"
     assert {check.outcome.value for check in tier.checks} <= {"needs-gpu", "unsupported"}
     # One byte of the largest file, and nothing is run.
@@ -143,7 +143,7 @@ def test_over_a_torch_that_is_there_it_comes_to_the_same(space: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
     assert state(environment) == before
-    back = taken(folder / "evidence" / CELL / "main.host-base.json")
+    back = taken(folder / "results" / CELL / "main.host-base.json")
     assert back.base is not None
     assert back.base["cell"] == CELL
     assert set(back.base["installed"]) >= {"megatron-core", "nvidia-modelopt"}
