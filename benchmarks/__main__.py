@@ -29,7 +29,7 @@ from mcore_compat.core import combinations
 from mcore_compat.environments import creation as environments
 from mcore_compat.environments import interpreters, wheelhouse
 from mcore_compat.resolve import locks, resolution, resolvability
-from mcore_compat.results import evidence
+from mcore_compat.results.result import result_path
 from mcore_compat.run import own, pipeline
 from mcore_compat.run.context import context
 
@@ -96,7 +96,7 @@ def fresh() -> list[Row]:
 
 def suite() -> list[Row]:
     """The whole suite in an environment that exists, and of that the checks alone."""
-    path = evidence.path_of(CELL, "host", own.workspace(HERE).results)
+    path = result_path(CELL, "host", own.workspace(HERE).results)
     seconds = []
     for _ in range(SUITES):
         done = processes.run(

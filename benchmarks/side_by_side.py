@@ -27,7 +27,8 @@ from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
 from mcore_compat.environments import interpreters, process_variables, wheelhouse
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, large_values
+from mcore_compat.results import large_values
+from mcore_compat.results.result import result_path
 from mcore_compat.run import engine, pipeline
 from mcore_compat.run.context import context
 
@@ -288,7 +289,7 @@ def side_by_side() -> list[Row]:
         path: path.read_bytes()
         for name in CELLS
         if (
-            path := evidence.path_of(
+            path := result_path(
                 combinations.named(name, here.matrix, here.releases).name, "host", HERE.results
             )
         )

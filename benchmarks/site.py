@@ -37,8 +37,8 @@ _FILTER = """([name, value]) => {
 def site() -> list[Row]:
     """From results to pages, in a separate process; then the first page in chromium."""
     with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "evidence", Path(folder) / "reports"
-        synthetic.evidence_of(CELLS, source)
+        source, out = Path(folder) / "results", Path(folder) / "reports"
+        synthetic.results_of(CELLS, source)
         argv = [sys.executable, "-m", "benchmarks.synthetic", str(source), str(out)]
         done = processes.run(argv, timeout=900, cwd=HERE.root)
         if done.returncode:
@@ -51,7 +51,7 @@ def site() -> list[Row]:
     return [
         Row(
             name="site",
-            what=f"{what}, from evidence on disk to the last page",
+            what=f"{what}, from results on disk to the last page",
             value=done.seconds,
             unit="s",
             limit=20.0,

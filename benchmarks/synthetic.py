@@ -1,7 +1,7 @@
 """A matrix of thousands of cells, made from real results with changed pins. Nothing of it is
 published: it lies in a temporary folder, and its releases do not exist.
 
-`python -m benchmarks.synthetic EVIDENCE-FOLDER OUT-FOLDER` makes report and site of such a folder,
+`python -m benchmarks.synthetic RESULTS-FOLDER OUT-FOLDER` makes report and site of such a folder,
 and prints what took how long.
 """
 
@@ -27,7 +27,8 @@ from mcore_compat.core.cells import AXES, Cell, parsed, series_of
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import collation, report, site
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence, large_values, store
+from mcore_compat.results import large_values, store
+from mcore_compat.results.result import Result
 
 MCORE = [f"0.{n}" for n in range(9, 34)]
 MODELOPT = [f"0.{n}" for n in range(21, 61)]
@@ -38,7 +39,7 @@ ODD = 50
 """One of so many cells fails from a separate cause."""
 
 
-def evidence_of(count: int, folder: Path) -> None:
+def results_of(count: int, folder: Path) -> None:
     """Write results of `count` cells: each is copied from the real cell at the same place between
     the oldest and the newest, with other pins and durations, and some with another message."""
     paths = sorted(HERE.results.glob("compat-*/main.host.json"))
@@ -91,7 +92,7 @@ def _changed(
     return {**source, "cell": name, "pins": pins, "checks": checks, "lock": lock}
 
 
-def known(found: Mapping[str, evidence.Evidence], real: Releases) -> Releases:
+def known(found: Mapping[str, Result], real: Releases) -> Releases:
     """Releases of the synthetic versions, each with the requirements of a real one."""
     made: dict[str, tuple[Release, ...]] = dict(real.by_package)
     for axis in AXES[:4]:

@@ -234,16 +234,16 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-EVIDENCE = Path("evidence") / CELL.name / "main.host.json"
+RESULT = Path("results") / CELL.name / "main.host.json"
 """Where a bundle's run leaves that of the cell."""
 
 
 def written(folder: Path) -> list[str]:
-    """The files of evidence of the cell."""
-    return sorted(path.name for path in (folder / EVIDENCE.parent).iterdir())
+    """The files of the cell's results."""
+    return sorted(path.name for path in (folder / RESULT.parent).iterdir())
 
 
-def evidence_of(folder: Path, name: Path = EVIDENCE) -> dict[str, object]:
+def result_of(folder: Path, name: Path = RESULT) -> dict[str, object]:
     found: dict[str, object] = json.loads((folder / name).read_text())
     return found
 

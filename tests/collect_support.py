@@ -1,4 +1,4 @@
-"""Evidence as a bundle's run brings it back, made up, and what it is compared with."""
+"""A result as a bundle's run brings it back, made up, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def carried_(lock: Lock, cell: Cell) -> Carried:
 @pytest.fixture(name="write")
 def write_(tmp_path: Path) -> Write:
     def put(data: Carried, name: str = "main.host", folder: str = "back") -> Path:
-        path = tmp_path / folder / "evidence" / NAME / f"{name}.json"
+        path = tmp_path / folder / "results" / NAME / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data))
         return path

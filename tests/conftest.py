@@ -14,9 +14,8 @@ from hypothesis import settings
 from support import START, stand_in_cell
 
 from mcore_compat.core.cells import Cell
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Result, empty_result
 
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
@@ -41,16 +40,16 @@ def on_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def made() -> Callable[..., Evidence]:
-    """Evidence from events, as a run would make it."""
+def made() -> Callable[..., Result]:
+    """A result from events, as a run would make it."""
 
-    def make(*events: dict[str, Any], cell: Cell | None = None, end: bool = True) -> Evidence:
-        base = evidence.start(
+    def make(*events: dict[str, Any], cell: Cell | None = None, end: bool = True) -> Result:
+        base = empty_result(
             cell or stand_in_cell(), device_class="host", lock="l", suite="s", wheels={"w": "1"}
         )
         builder = Builder(base)
         for one in (START, *events, *([{"event": "end", "seconds": 1.0}] if end else [])):
             builder.take(one)
-        return builder.evidence()
+        return builder.result()
 
     return make

@@ -26,7 +26,8 @@ def environment_of(cell: str) -> Path:
     """The environment of a real cell, which is made where it is not there."""
     made = files.home() / "envs" / cell
     if not made.is_dir():
-        # Fresh evidence alone would make no environment; one check asked does, and stores nothing.
+        # With an up-to-date result no environment is made; a run of one check makes it, and stores
+        # nothing.
         argv = [sys.executable, "-m", "mcore_compat.cli", "run", cell, "--only", "import-packages"]
         subprocess.run(argv, check=False, cwd=ROOT, timeout=3600)
     return made

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import pytest
 import snapshot
-from support import event, stand_in_evidence
+from support import event, stand_in_result
 
 from mcore_compat import cli
 from mcore_compat.base import files, processes
@@ -131,7 +131,7 @@ def workspace_in(root: Path) -> Workspace:
     for name in CELLS:
         shutil.copy(snapshot.WORKSPACE.lock(name), place.lock(name))
         outcome = "broken" if "0.16" in name else "works"
-        result = stand_in_evidence(
+        result = stand_in_result(
             event("import"),
             event("restore[gpt]"),
             event("restore[mla]", outcome),

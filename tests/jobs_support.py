@@ -13,8 +13,8 @@ from typing import Any
 from slurm_stand_in import cell_of
 from support import ROOT
 
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
 
@@ -49,8 +49,8 @@ class Run:
         path = self.folder / f"{name}.ran"
         return path.read_text().count("\n") if path.exists() else 0
 
-    def stored(self, name: str) -> Evidence | None:
-        path = evidence.path_of(cell_of(name).name, "host", self.folder / "evidence")
+    def stored(self, name: str) -> Result | None:
+        path = result_path(cell_of(name).name, "host", self.folder / "results")
         return store.load(path) if path.exists() else None
 
     def batches(self) -> list[Batch]:

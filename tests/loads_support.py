@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.exchange import evidence as exchange
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Source
+from mcore_compat.exchange import transfer_results as exchange
+from mcore_compat.results.result import CheckResult, Failure, Result, Source
 
 CAUSE = "0123456789ab"
 
@@ -51,7 +51,7 @@ def source(pins: Mapping[str, str], ways: Iterable[str], **fields: Any) -> Sourc
     return Source(pins=pins, ways=tuple(ways), **given)
 
 
-def nothing(cell: str, pins: Mapping[str, str], **fields: Any) -> Evidence:
+def nothing(cell: str, pins: Mapping[str, str], **fields: Any) -> Result:
     """A cell that has loaded nothing yet."""
     given: dict[str, Any] = {
         "check_set": "exchange",
@@ -64,11 +64,11 @@ def nothing(cell: str, pins: Mapping[str, str], **fields: Any) -> Evidence:
         "suite": "e",
         "wheels": {},
     }
-    return Evidence(cell=cell, pins=pins, **{**given, **fields})
+    return Result(cell=cell, pins=pins, **{**given, **fields})
 
 
 def loaded(
-    result: Evidence, origin: str, given: Source, answers: Mapping[str, CheckResult]
-) -> Evidence:
+    result: Result, origin: str, given: Source, answers: Mapping[str, CheckResult]
+) -> Result:
     """`result` with what came of one more cell."""
     return exchange.with_source(result, origin, given, of(origin, answers))

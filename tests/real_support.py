@@ -35,7 +35,7 @@ def cell() -> tuple[Path, Path, dict[str, str]]:
 def asked(
     part: str, only: str, tmp_path: Path, variables: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Events by check of a run of a part of the suite; no evidence is stored."""
+    """Events by check of a run of a part of the suite; no result is stored."""
     python, tools, own = cell()
     events = tmp_path / "events.jsonl"
     argv = [python, ROOT / "suite" / "run.py", "--tools", tools, "--events", events]

@@ -1,6 +1,6 @@
 """A stand-in for a cell's command, and for the process that submits: plumbing, no real cell.
 
-`python slurm_stand_in.py cell NAME FOLDER`: writes evidence as the pipeline does, check by check.
+`python slurm_stand_in.py cell NAME FOLDER`: writes a result as the pipeline does, check by check.
 The first start of a cell whose name says so never ends by itself, after a check that failed.
 `python slurm_stand_in.py submit SCHEDULER FOLDER NAME …`: runs such cells as jobs.
 """
@@ -18,8 +18,9 @@ from support import START, event, stand_in_cell
 
 from mcore_compat.base import processes
 from mcore_compat.core.cells import Cell
-from mcore_compat.results import evidence, store
+from mcore_compat.results import store
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import empty_result, result_path
 from mcore_compat.schedule.jobs import schedulers
 from mcore_compat.schedule.jobs.drive import Driver
 from mcore_compat.schedule.jobs.job_options import JobOptions
@@ -43,16 +44,16 @@ def cell(name: str, folder: Path) -> None:
         out.write("started\n")
     first = (folder / f"{name}.ran").read_text() == "started\n"
     named = cell_of(name)
-    builder = Builder(evidence.start(named, device_class="host", lock="l", suite="s"))
+    builder = Builder(empty_result(named, device_class="host", lock="l", suite="s"))
     endless = first and name.partition("-")[0] in ENDLESS
     builder.take(START)
     builder.take(event("restore[gpt]", "broken" if endless else "works"))
-    store.save(builder.evidence(), folder / "evidence")
+    store.save(builder.result(), folder / "results")
     if endless:
         processes.run([sys.executable, "-c", "import time; time.sleep(3600)", folder], timeout=3600)
     time.sleep(2)
     builder.take({"event": "end", "seconds": 1.0})
-    store.save(builder.evidence(), folder / "evidence")
+    store.save(builder.result(), folder / "results")
 
 
 def submit(scheduler: str, folder: Path, names: list[str]) -> None:
@@ -72,7 +73,7 @@ def submit(scheduler: str, folder: Path, names: list[str]) -> None:
             say=lambda line: print(line, flush=True),
             outcome_of=lambda name: (
                 store.load(
-                    evidence.path_of(cell_of(name).name, "host", folder / "evidence")
+                    result_path(cell_of(name).name, "host", folder / "results")
                 ).outcome.value
             ),
         )

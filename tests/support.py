@@ -1,4 +1,4 @@
-"""What the tests of the host side share. All evidence here is made up, and says so."""
+"""What the tests of the host side share. All results here are made up, and says so."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.base.file_group import Changes
 from mcore_compat.core.cells import Cell
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Result, empty_result
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
@@ -91,15 +90,15 @@ START = {
 }
 
 
-def stand_in_evidence(*events: dict[str, Any], cell: Cell | None = None) -> Evidence:
-    """Evidence of a run that came to its end, the same whenever it is made."""
-    base = evidence.start(
+def stand_in_result(*events: dict[str, Any], cell: Cell | None = None) -> Result:
+    """The result of a run that came to its end, the same whenever it is made."""
+    base = empty_result(
         cell or stand_in_cell(), device_class="host", lock="l", suite="s", wheels={"w": "1"}
     )
     builder = Builder(replace(base, taken="2026-01-01T00:00:00Z"))
     for one in (START, *events, {"event": "end", "seconds": 1.0}):
         builder.take(one)
-    return builder.evidence()
+    return builder.result()
 
 
 HOSTILE = (

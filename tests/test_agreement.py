@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from support import event, record_event
 
 from mcore_compat.base import foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 Data = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ def refused(path: Path, text: str | bytes) -> str:
     """The one line that a file with this text is refused with; it stays as it is."""
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(data)
-    with pytest.raises(EvidenceError) as caught:
+    with pytest.raises(ResultError) as caught:
         store.load(path)
     assert path.read_bytes() == data
     assert caught.value.exit_code == 2
@@ -151,7 +151,7 @@ def test_what_contradicts_itself_is_not_saved(made: Made, tmp_path: Path) -> Non
         replace(good, taken="2026-99-99T00:00:00Z"),
     ]
     for one in bad:
-        with pytest.raises(EvidenceError):
+        with pytest.raises(ResultError):
             store.save(one, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -201,7 +201,7 @@ def test_many_keys_are_read_in_a_moment() -> None:
 
 def test_a_file_in_the_place_of_all_results_is_no_empty_publication(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
-    with pytest.raises(EvidenceError, match="is not a folder of results"):
+    with pytest.raises(ResultError, match="is not a folder of results"):
         store.load_all(tmp_path / "results")
     assert store.load_all(tmp_path / "none") == ()
 
@@ -210,5 +210,5 @@ def test_a_pipe_in_a_results_place_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "compat-0.16-modelopt0.41" / "main.host.json"
     path.parent.mkdir()
     os.mkfifo(path)
-    with pytest.raises(EvidenceError, match="is not a regular file"):
+    with pytest.raises(ResultError, match="is not a regular file"):
         store.load(path)

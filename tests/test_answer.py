@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import CONDITION, ROOT, event, stand_in_cell, stand_in_evidence
+from support import CONDITION, ROOT, event, stand_in_cell, stand_in_result
 
 from mcore_compat.analysis.bisect import search
 from mcore_compat.base.errors import MatrixError, UsageError
@@ -19,7 +19,7 @@ from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import answer, suite_checks
 from mcore_compat.results.better_cells import BetterCells
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run.profile_words import ProfileWords
 from mcore_compat.schedule import bisection
 
@@ -41,15 +41,15 @@ def back(family: str, outcome: str = "works", **more: Any) -> dict[str, Any]:
     return event(f"restore-back[{family}]", outcome, feature="restore-back", **more)
 
 
-def cell(mcore: str, modelopt: str, *events: dict[str, Any]) -> Evidence:
-    return stand_in_evidence(*events, cell=stand_in_cell(f"{mcore}.0", f"{modelopt}.0"))
+def cell(mcore: str, modelopt: str, *events: dict[str, Any]) -> Result:
+    return stand_in_result(*events, cell=stand_in_cell(f"{mcore}.0", f"{modelopt}.0"))
 
 
 GOOD = (restore("gpt"), quantize("gpt"))
 LAME = (restore("gpt"), quantize("gpt", "broken"))
 
 
-def told(e: Evidence, profile: Profile = DEFAULT) -> list[str]:
+def told(e: Result, profile: Profile = DEFAULT) -> list[str]:
     return [f"{what}: {text}" for what, text in answer.lines(e, (), profile)]
 
 
@@ -117,7 +117,7 @@ class TestInstead:
 
     HERE = cell("0.19", "0.44", *LAME)
 
-    def of(self, *others: Evidence, profile: Profile = DEFAULT) -> list[str]:
+    def of(self, *others: Result, profile: Profile = DEFAULT) -> list[str]:
         better = BetterCells((self.HERE, *others), profile)
         return [one.cell for one in better.of(self.HERE.cell, self.HERE.pins)]
 

@@ -8,7 +8,7 @@ from benchmarks import synthetic
 
 
 def test_a_made_up_matrix_gets_report_and_site(tmp_path: Path) -> None:
-    synthetic.evidence_of(3, tmp_path / "results")
+    synthetic.results_of(3, tmp_path / "results")
     laps: list[str] = []
     synthetic.build(tmp_path / "results", tmp_path / "out", laps.append)
     assert "3 cells loaded" in laps[0]

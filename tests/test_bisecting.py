@@ -1,4 +1,4 @@
-"""The command `bisect`: what it takes for known, runs and prints. All evidence here is made up, and
+"""The command `bisect`: what it takes for known, runs and prints. All results here are made up, and
 what runs a cell stands in."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import event, stand_in_evidence
+from support import event, stand_in_result
 
 from mcore_compat import cli
 from mcore_compat.base import files
@@ -19,8 +19,8 @@ from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import VARIABLE, Workspace
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -49,24 +49,24 @@ class World:
         self.ran: list[str] = []
         self.raises: dict[str, Exception] = {}
 
-    def evidence(self, cell: Cell) -> Evidence:
+    def result(self, cell: Cell) -> Result:
         outcome = self.outcomes[".".join(cell.modelopt.split(".")[:2])]
         return self.ran_now(event(CHECK, outcome), event("private-names"), cell=cell)
 
-    def ran_now(self, *events: dict[str, Any], cell: Cell) -> Evidence:
-        """Evidence of the cell's lock and of the suite as they are."""
+    def ran_now(self, *events: dict[str, Any], cell: Cell) -> Result:
+        """The result of the cell's lock and of the suite as they are."""
         lock = files.sha256_file(self.workspace.lock(cell.name))
         suite = MAIN.digest(self.workspace.suite)
-        made = stand_in_evidence(*events, cell=cell)
+        made = stand_in_result(*events, cell=cell)
         return replace(made, lock=lock, suite=suite, wheels={})
 
-    def save(self, found: Evidence) -> None:
+    def save(self, found: Result) -> None:
         store.save(found, self.workspace.results)
 
     def know(self, *series: str, suite: str | None = None) -> None:
-        """Store evidence; of another suite where one is named, so that it is stale."""
+        """Store a result; of another suite where one is named, so that it is out of date."""
         for one in series:
-            found = self.evidence(cell_of(one))
+            found = self.result(cell_of(one))
             found = replace(found, suite=suite or found.suite)
             self.save(found)
 
@@ -74,9 +74,9 @@ class World:
         self.ran.append(name)
         if name in self.raises:
             raise self.raises[name]
-        found = self.evidence(pipeline.chosen(name, context))
+        found = self.result(pipeline.chosen(name, context))
         self.save(found)
-        return Outcome(evidence=found)
+        return Outcome(result=found)
 
 
 def cell_of(series: str) -> Cell:
@@ -149,7 +149,7 @@ def test_without_a_run_the_range_is_what_is_known(
     assert "not run: 0.37.0, 0.39.0" in said["answer"]
 
 
-def test_stale_evidence_counts_only_where_it_is_asked_for(
+def test_an_outdated_result_counts_only_where_it_is_asked_for(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.know(*SERIES, suite="another")
@@ -252,7 +252,7 @@ def test_where_the_surroundings_fail_it_ends_and_what_was_run_is_kept(
     world.raises["compat-0.14-modelopt0.35"] = InfrastructureError("no network")
     assert bisect() == 3
     assert capsys.readouterr().err.endswith("mcore-compat: no network\n")
-    assert evidence.path_of("compat-0.14-modelopt0.37", "host", world.workspace.results).exists()
+    assert result_path("compat-0.14-modelopt0.37", "host", world.workspace.results).exists()
 
 
 def test_a_declared_failure_is_told_with_its_rule(

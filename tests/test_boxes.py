@@ -1,4 +1,4 @@
-"""Rules over versions: as small as the evidence allows, and never wider than it.
+"""Rules over versions: as small as the results allow, and never wider than it.
 
 All cells here are made up.
 """

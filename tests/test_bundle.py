@@ -20,13 +20,13 @@ import bundle_support
 import pytest
 from bundle_support import (
     CELL,
-    EVIDENCE,
+    RESULT,
     SERIES,
     StandIn,
     base_python,
     contents_of,
-    evidence_of,
     offline,
+    result_of,
     run,
     wheel,
     written,
@@ -55,12 +55,12 @@ def environments(folder: Path) -> list[Path]:
 # Run there
 
 
-def test_it_runs_without_a_network_and_writes_evidence(made: StandIn, bundle: Path) -> None:
+def test_it_runs_without_a_network_and_writes_a_result(made: StandIn, bundle: Path) -> None:
     if not offline():
         pytest.skip("this machine makes no network namespace for a test")
     done = run(bundle)
     assert done.returncode == 0, done.stderr
-    found = evidence_of(bundle)
+    found = result_of(bundle)
     assert found["lock"] == made.lock.digest
     assert found["suite"] == files.sha256_tree(made.workspace.suite, deep=False)
     assert found["wheels"] == {one.path.name: one.sha256 for one in made.local}
@@ -87,7 +87,7 @@ def test_pip_of_the_bundle_does_it_as_well(bundle: Path, made: StandIn, tmp_path
     done = run(tmp_path / "with-pip", "--installer", "pip", PIP_INDEX_URL="http://index.invalid")
     assert done.returncode == 0, done.stderr
     assert run(bundle, "--installer", "uv").returncode == 0
-    both = [evidence_of(folder)["events"] for folder in (bundle, tmp_path / "with-pip")]
+    both = [result_of(folder)["events"] for folder in (bundle, tmp_path / "with-pip")]
     assert [e["installed"] for e in (both[0][0], both[1][0])] == [both[0][0]["installed"]] * 2  # type: ignore[index]
 
 
@@ -107,14 +107,14 @@ def test_an_old_python_starts_it(bundle: Path) -> None:
         pytest.skip("there is no Python 3.10 on this machine")
     done = run(bundle, "--python", sys.executable, python=old)
     assert done.returncode == 0, done.stderr
-    assert evidence_of(bundle)["cell"] == CELL.name
+    assert result_of(bundle)["cell"] == CELL.name
 
 
-def test_of_some_checks_the_evidence_is_not_complete(bundle: Path) -> None:
+def test_of_some_checks_the_result_is_not_complete(bundle: Path) -> None:
     done = run(bundle, "--only", "import-torch")
     assert done.returncode == 0, done.stderr
     assert "works 1" in done.stdout
-    found = evidence_of(bundle)
+    found = result_of(bundle)
     assert found["complete"] is False
     node_result.parse(json.dumps(found), "it")
 
@@ -124,7 +124,7 @@ def test_a_part_of_the_suite_is_run_in_its_place(bundle: Path, made: StandIn) ->
     assert done.returncode == 0, done.stderr
     assert f"{CELL.name}.gpu (host): works 2" in done.stdout
     assert written(bundle) == ["gpu.host.json"]
-    found = evidence_of(bundle, EVIDENCE.with_name("gpu.host.json"))
+    found = result_of(bundle, RESULT.with_name("gpu.host.json"))
     node_result.parse(json.dumps(found), "it")
     assert found["suite"] == files.sha256_tree(made.workspace.suite, deep=False)
     assert found["part"] == {"name": "gpu", "digest": GPU.digest(made.workspace.suite)}
@@ -173,14 +173,14 @@ def test_what_is_wrong_is_said_in_one_line(bundle: Path, words: list[str]) -> No
     done = run(bundle, *words)
     assert done.returncode == 2
     assert words[0].strip("-") in done.stderr.splitlines()[-1]
-    assert not (bundle / "evidence").exists()
+    assert not (bundle / "results").exists()
 
 
 def test_a_suite_that_ends_early_leaves_what_it_learnt(bundle: Path) -> None:
     done = run(bundle, STAND_IN_ENDS_EARLY="1")
     assert done.returncode == 3
     assert "ended early" in done.stderr
-    found = evidence_of(bundle)
+    found = result_of(bundle)
     assert found["complete"] is False
     assert outcomes(found) == {"import-megatron_core": "works", "import-torch": "works"}
     node_result.parse(json.dumps(found), "it")
@@ -202,7 +202,7 @@ def test_a_suite_past_its_limit_is_killed(bundle: Path, tmp_path: Path) -> None:
     done = run(bundle, "--suite-limit", "2", **hangs)
     assert done.returncode == 3
     assert "passed its limit of 2 s" in done.stderr
-    assert outcomes(evidence_of(bundle)) == {"import-megatron_core": "works"}
+    assert outcomes(result_of(bundle)) == {"import-megatron_core": "works"}
     assert not alive(int((tmp_path / "pid").read_text()))
     assert not environments(bundle)
 
@@ -257,7 +257,7 @@ def test_over_the_torch_that_is_there(made: StandIn, tmp_path: Path) -> None:
     temporary.mkdir()
     done = run(bundle, "--base", "current", python=python, TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
-    found = evidence_of(bundle, EVIDENCE.with_name("main.host-base.json"))
+    found = result_of(bundle, RESULT.with_name("main.host-base.json"))
     # numpy 1.26 is there, and ModelOpt does not admit it; the rest stays.
     short = "2.8.0a0+5228986c39.nv25.6"
     node_result.parse(json.dumps(found), "it")
@@ -290,7 +290,7 @@ def test_over_a_base_parts_of_the_suite_tell_so_as_well(made: StandIn, tmp_path:
     done = run(bundle, "--base", "current", "--ranks", python=python)
     assert done.returncode == 0, done.stderr
     assert written(bundle) == ["ranks.host-base.json"]
-    found = evidence_of(bundle, EVIDENCE.with_name("ranks.host-base.json"))
+    found = result_of(bundle, RESULT.with_name("ranks.host-base.json"))
     node_result.parse(json.dumps(found), "it")
     assert isinstance(found["base"], dict)
     assert "mamba-ssm was left out, and this Python does not have it" in found["base"]["unmet"]
@@ -345,7 +345,7 @@ def test_a_wheel_that_was_changed_for_its_size_is_told(made: StandIn, tmp_path: 
     archive.lay_out(list(entries.values()), tmp_path / "bundle")
     done = run(tmp_path / "bundle", "--base", "current", python=python)
     assert done.returncode == 0, done.stderr
-    found = evidence_of(tmp_path / "bundle", EVIDENCE.with_name("main.host-base.json"))
+    found = result_of(tmp_path / "bundle", RESULT.with_name("main.host-base.json"))
     node_result.parse(json.dumps(found), "it")
     assert isinstance(found["base"], dict)
     assert found["base"]["changed"] == {"numpy": text, "nvidia-modelopt": text}, "of what is used"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import bundle_support
 import pytest
-from bundle_support import CELL, StandIn, evidence_of, run
+from bundle_support import CELL, StandIn, result_of, run
 
 from mcore_compat.base import files
 from mcore_compat.base.errors import InfrastructureError, UsageError
@@ -175,7 +175,7 @@ def test_one_flipped_byte_is_refused_with_its_name(bundle: Path, name: str) -> N
     assert done.returncode == 2
     assert (SUMS if name == SUMS_DIGEST else name) in done.stderr.splitlines()[-1]
     assert len(done.stderr.strip().splitlines()) == 2, "what it does, and the one line"
-    assert not [p for p in ("logs", "work", "evidence") if (bundle / p).exists()]
+    assert not [p for p in ("logs", "work", "results") if (bundle / p).exists()]
 
 
 @pytest.mark.parametrize("name", ["suite/check_more.py", "argparse.py", "wheels/torch-9.whl"])
@@ -247,7 +247,7 @@ def parts(made: StandIn, tmp_path: Path) -> Path:
 def test_parts_are_read_as_they_lie(parts: Path) -> None:
     done = run(parts)
     assert done.returncode == 0, done.stderr
-    assert evidence_of(parts)["cell"] == CELL.name
+    assert result_of(parts)["cell"] == CELL.name
     again = run(parts)
     assert again.returncode == 0, again.stderr
     assert "unpacking" not in again.stderr

@@ -25,9 +25,8 @@ from mcore_compat.offline.node import overlay
 from mcore_compat.offline.node.overlay import BasePython
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Result, empty_result
 from mcore_compat.run import context, pipeline
 from mcore_compat.run.check_sets import GPU
 
@@ -189,19 +188,19 @@ def test_a_base_that_cannot_be_is_refused_before_anything_is_built(
         over(monkeypatch, python="3.9.1")
 
 
-def stand_in_taken(outcome: str) -> Evidence:
-    """Evidence of the GPU tier, made up."""
-    base = evidence.start(stand_in_cell(), device_class="host", check_set=GPU.name)
+def stand_in_taken(outcome: str) -> Result:
+    """A result of the GPU tier, made up."""
+    base = empty_result(stand_in_cell(), device_class="host", check_set=GPU.name)
     builder = Builder(base)
     for one in (START, event("quantized-fp8[gpt]", outcome), {"event": "end", "seconds": 1.0}):
         builder.take(one)
-    return builder.evidence()
+    return builder.result()
 
 
 @dataclass
 class OverBase:
-    """What was run over a base, and how often evidence was taken, with stand-ins for all that
-    runs: a bundle's run writes evidence, then ends with `code`."""
+    """What was run over a base, and how often results were taken, with stand-ins for all that
+    runs: a bundle's run writes a result, then ends with `code`."""
 
     code: int = 0
     outcome: str = "works"
@@ -210,13 +209,13 @@ class OverBase:
 
     def run(self, argv: Any, **_: Any) -> Completed:
         self.ran.append([str(word) for word in argv])
-        path = Path(argv[1]).parent / "evidence" / CELL / "gpu.host-base.json"
+        path = Path(argv[1]).parent / "results" / CELL / "gpu.host-base.json"
         path.parent.mkdir(parents=True)
         path.write_text("{}")
         said = "run.py: it passed its limit" if self.code else ""
         return Completed(argv=(), returncode=self.code, output=said, seconds=0.0)
 
-    def take(self, paths: Any, workspace: Workspace) -> list[Evidence]:
+    def take(self, paths: Any, workspace: Workspace) -> list[Result]:
         self.taken += 1
         return [stand_in_taken(self.outcome)]
 

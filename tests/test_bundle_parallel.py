@@ -43,11 +43,11 @@ def bundle(made: StandIn, tmp_path: Path) -> Path:
 
 
 def came_home(folder: Path) -> dict[str, dict[str, Any]]:
-    """The evidence in the archive, by cell."""
+    """The results in the archive, by cell."""
     found = {}
     with tarfile.open(folder / RESULTS) as source:
         for member in source:
-            if member.name.startswith("evidence/"):
+            if member.name.startswith("results/"):
                 found[member.name.split("/")[1]] = json.load(source.extractfile(member))  # type: ignore[arg-type]
     return found
 
@@ -102,7 +102,7 @@ def test_another_run_in_the_same_folder_counts_its_own_checks(bundle: Path) -> N
     assert again.returncode == 0, again.stderr
     assert f"{CELL.name}: ended, 2/2 checks" in again.stdout
     with tarfile.open(bundle / "out" / RESULTS) as source:
-        found = [name for name in source.getnames() if name.startswith("evidence/")]
+        found = [name for name in source.getnames() if name.startswith("results/")]
     assert [name.split("/")[2] for name in found] == ["gpu.host.json", "main.host.json"], "of both"
     (bundle / "out" / "more.py").touch()
     refused = run(bundle, "--main", *words)
@@ -112,7 +112,7 @@ def test_another_run_in_the_same_folder_counts_its_own_checks(bundle: Path) -> N
 
 def test_what_an_earlier_run_learnt_stays_until_another_is_whole(bundle: Path) -> None:
     words = ("--cell", CELL.name)
-    place = bundle / "evidence" / CELL.name
+    place = bundle / "results" / CELL.name
     assert run(bundle, *words).returncode == 0
     taken = json.loads((place / "main.host.json").read_text())["taken"]
     assert run(bundle, *words, "--only", "import-torch").returncode == 0
@@ -128,7 +128,7 @@ def test_an_archive_goes_through_a_narrow_door(
 ) -> None:
     monkeypatch.setattr(parallel, "ARCHIVE_BYTES", 100_000)
     here = NodeRun(root=tmp_path, digest="", into=tmp_path, args=argparse.Namespace(results=None))
-    bundle_support.put(tmp_path / "evidence" / "compat-a" / "main.host.json", "e" * 60_000)
+    bundle_support.put(tmp_path / "results" / "compat-a" / "main.host.json", "e" * 60_000)
     for name in "abcd":
         bundle_support.put(tmp_path / "logs" / f"compat-{name}" / "suite.log", "l" * 50_000 + name)
     parallel.keep([], here)
@@ -138,7 +138,7 @@ def test_an_archive_goes_through_a_narrow_door(
         last = source.extractfile("logs/compat-d/suite.log")
         assert last is not None
         assert last.read().endswith(b"ld"), "its end"
-    assert sizes["evidence/compat-a/main.host.json"] == 60_000
+    assert sizes["results/compat-a/main.host.json"] == 60_000
     assert 5_000 < sizes["logs/compat-a/suite.log"] < 10_000
 
 
@@ -187,7 +187,7 @@ def test_killed_at_any_moment_nothing_goes_on(bundle: Path, tmp_path: Path) -> N
         time.sleep(random.uniform(0.3, 3))
         process.send_signal(signal.SIGKILL)
     assert until(lambda: not below(bundle), ENDS_S), below(bundle)
-    for path in bundle.glob("evidence/*/*.json"):
+    for path in bundle.glob("results/*/*.json"):
         node_result.parse(path.read_text(), path.name)
 
 

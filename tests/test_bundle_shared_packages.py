@@ -123,7 +123,7 @@ def test_two_cells_over_a_base_share_what_is_large(made: StandIn, tmp_path: Path
     (layer,) = (p for p in (bundle / "work" / "layers").iterdir() if p.is_dir())
     assert (layer / "transformer_engine_cu12" / "core.bin").stat().st_size == LARGE
     for cell in (CELL, OTHER):
-        data = json.loads((bundle / "evidence" / cell.name / "main.host-base.json").read_text())
+        data = json.loads((bundle / "results" / cell.name / "main.host-base.json").read_text())
         assert data["events"][0]["installed"]["transformer-engine-cu12"] == CELL.te
         assert "transformer-engine-cu12" in data["base"]["installed"]
         environment = bundle / "work" / cell.name / "environment-base"

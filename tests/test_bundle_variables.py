@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bundle_support
 import pytest
-from bundle_support import EVIDENCE, StandIn, base_python, contents_of, evidence_of, run, wheel
+from bundle_support import RESULT, StandIn, base_python, contents_of, result_of, run, wheel
 from test_toolkits import toolkit
 
 CUDA = "12.8"
@@ -72,7 +72,7 @@ def test_a_cuda_home_spoils_nothing(
     path = found["PATH"].split(":")
     assert path.index(str(mine / "bin")) == 1, "behind the environment's own"
     assert str(base.parent) in path, "ninja is there"
-    told = evidence_of(bundle, EVIDENCE.with_name("main.host-base.json"))["base"]
+    told = result_of(bundle, RESULT.with_name("main.host-base.json"))["base"]
     assert isinstance(told, dict)
     assert told["toolkit"] == CUDA
 

@@ -1,4 +1,4 @@
-"""Evidence that comes back: taken where it is of this lock and this suite, refused in one line
+"""A result that comes back: taken where it is of this lock and this suite, refused in one line
 else. All of it is made up here."""
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from collect_support import (
 )
 from support import CONDITION, event, record_event
 
-from mcore_compat.base.errors import CompatError, EvidenceError, UsageError
+from mcore_compat.base.errors import CompatError, ResultError, UsageError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, store, suite_checks
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store, suite_checks
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run.check_sets import GPU, MAIN
 
 FIXTURES_HERE = (cell_, lock_, known_, carried_, write_)
 """Fixtures are found where they are imported."""
 
 
-def test_evidence_of_the_lock_is_the_cells(
+def test_a_result_of_the_lock_is_the_cells(
     carried: Carried, known: Reference, write: Write, tmp_path: Path, cell: Cell
 ) -> None:
     broken = event("restore-back[gpt]", "broken")
@@ -57,7 +57,7 @@ def test_evidence_of_the_lock_is_the_cells(
     write(carried)
     ((path, one, _, later),) = collection.collect([tmp_path / "back"], known)
     assert later is None
-    assert path == evidence.path_of(NAME, "host", known.workspace.results)
+    assert path == result_path(NAME, "host", known.workspace.results)
     found = store.load(path)
     assert found == one
     assert (found.cell, found.pins, found.base) == (NAME, cell.pins, None)
@@ -88,21 +88,21 @@ def test_device_classes_stand_side_by_side(
     carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes()
+    before = result_path(NAME, "host", known.workspace.results).read_bytes()
     collection.collect([write(on_a_gpu(carried), "main.gpu")], known)
     assert stored(known) == [f"results/{NAME}/main.gpu.json", f"results/{NAME}/main.host.json"]
-    assert (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes() == before
+    assert result_path(NAME, "host", known.workspace.results).read_bytes() == before
 
 
-def test_older_evidence_never_replaces_newer(
+def test_an_older_result_never_replaces_newer(
     carried: Carried, known: Reference, write: Write, tmp_path: Path
 ) -> None:
     collection.collect([write(carried)], known)
-    before = (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes()
+    before = result_path(NAME, "host", known.workspace.results).read_bytes()
     older = {**carried, "taken": BEFORE}
     ((*_, later),) = collection.collect([write(older)], known)
     assert later == TAKEN
-    assert (evidence.path_of(NAME, "host", known.workspace.results)).read_bytes() == before
+    assert result_path(NAME, "host", known.workspace.results).read_bytes() == before
 
 
 def test_over_a_base_it_is_never_the_locked_cells(
@@ -142,7 +142,7 @@ def test_of_releases_it_has_the_name_of_their_cell(
     assert path.parent.name == f"{NAME}-torch2.8"
 
 
-def tier(known: Reference) -> tuple[Evidence, ...]:
+def tier(known: Reference) -> tuple[Result, ...]:
     """What is stored of the GPU tier."""
     return store.load_all(known.workspace.results, "gpu")
 
@@ -156,7 +156,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     ask(data, broken)
     ((path, one, _, later),) = collection.collect([write(data, "gpu.gpu")], known)
     assert later is None
-    assert path == evidence.path_of(NAME, "gpu", known.workspace.results, "gpu")
+    assert path == result_path(NAME, "gpu", known.workspace.results, "gpu")
     assert stored(known) == [f"results/{NAME}/gpu.gpu.json"]
     assert tier(known) == (one,)
     assert not store.load_all(known.workspace.results), "no verdict of the cell"
@@ -167,7 +167,7 @@ def test_of_a_part_of_the_suite_it_lies_where_that_of_a_run_here_does(
     assert one.checks[0].failure.message == "no suite/x.py", "no path of the other machine"
 
 
-def test_older_evidence_of_a_part_never_replaces_newer(
+def test_an_older_result_of_a_part_never_replaces_newer(
     carried: Carried, known: Reference, write: Write
 ) -> None:
     data = of_a_part(carried)
@@ -293,7 +293,7 @@ def test_over_a_base_the_subjects_must_be_the_cells(
 ) -> None:
     data = over_base(carried)
     data["events"][0]["installed"]["nvidia-modelopt"] = "0.40.0"
-    with pytest.raises(EvidenceError, match=r"nvidia-modelopt 0.40.0 ran, not 0.41"):
+    with pytest.raises(ResultError, match=r"nvidia-modelopt 0.40.0 ran, not 0.41"):
         collection.collect([write(data)], known)
 
 
@@ -330,13 +330,13 @@ def test_what_came_of_a_part_over_a_base_is_told(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}'])
-def test_what_is_no_evidence_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
+def test_what_is_no_result_is_refused(known: Reference, tmp_path: Path, text: str) -> None:
     (tmp_path / "main.host.json").write_text(text)
-    with pytest.raises(EvidenceError, match=r"main\.host\.json"):
+    with pytest.raises(ResultError, match=r"main\.host\.json"):
         collection.collect([tmp_path / "main.host.json"], known)
 
 
-def test_a_folder_without_evidence(known: Reference, tmp_path: Path) -> None:
+def test_a_folder_without_results(known: Reference, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no results"):
         collection.collect([known.workspace.constraints], known)
     with pytest.raises(UsageError, match="does not exist"):

@@ -26,7 +26,7 @@ from collect_support import (
 )
 from support import HOSTILE, ROOT, event, hostile_event
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
@@ -87,7 +87,7 @@ def test_other_checks_than_the_suites_are_refused(
     why: str,
 ) -> None:
     change(carried)
-    with pytest.raises(EvidenceError, match=why):
+    with pytest.raises(ResultError, match=why):
         collection.collect([write(carried)], strict)
     assert not stored(strict)
 
@@ -113,7 +113,7 @@ def test_seconds_that_are_none_are_refused(
 ) -> None:
     path = write(carried)
     path.write_text(path.read_text().replace('"seconds": 0.5', f'"seconds": {number}', 1))
-    with pytest.raises(EvidenceError):
+    with pytest.raises(ResultError):
         collection.collect([path], known)
     assert not stored(known)
 
@@ -123,7 +123,7 @@ def test_a_key_that_comes_twice_is_refused(
 ) -> None:
     path = write(carried)
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 1, "schema": 1', 1))
-    with pytest.raises(EvidenceError, match="duplicate key"):
+    with pytest.raises(ResultError, match="duplicate key"):
         collection.collect([path], known)
 
 
@@ -205,7 +205,7 @@ def test_the_checks_of_the_suites_parts_are_read(part: str, count: int) -> None:
 def test_checks_that_cannot_be_told_are_named_with_their_line(tmp_path: Path) -> None:
     text = 'import pytest\n\n\n@pytest.mark.parametrize("x", made())\ndef check_a(x):\n    pass\n'
     (tmp_path / "check_a.py").write_text(text)
-    with pytest.raises(EvidenceError, match=r"check_a\.py:4: "):
+    with pytest.raises(ResultError, match=r"check_a\.py:4: "):
         suite_checks.of(tmp_path, tmp_path)
 
 

@@ -31,7 +31,7 @@ from collect_support import (
 )
 from support import event
 
-from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.offline import collection
 from mcore_compat.offline.verification import Reference
@@ -136,17 +136,18 @@ def test_a_check_twice_is_refused_of_a_run_that_was_cut_short_as_well(
 ) -> None:
     data = cut_short(carried)
     data["events"].append(data["events"][-1])
-    with pytest.raises(EvidenceError, match="each once"):
+    with pytest.raises(ResultError, match="each once"):
         collection.collect([write(data)], known)
 
 
+@pytest.mark.parametrize("folder", ["results", "evidence"])
 def test_an_archive_is_read_and_nothing_else_in_it(
-    carried: Carried, known: Reference, tmp_path: Path
+    carried: Carried, known: Reference, tmp_path: Path, folder: str
 ) -> None:
     path = tmp_path / "results.tar"
     inside = {
-        f"evidence/{NAME}/main.host.json": json.dumps(carried),
-        f"../evidence/{NAME}/main.gpu.json": "{",
+        f"{folder}/{NAME}/main.host.json": json.dumps(carried),
+        f"../{folder}/{NAME}/main.gpu.json": "{",
         "logs/suite.log": "{",
     }
     with tarfile.open(path, "w") as out:
@@ -157,5 +158,18 @@ def test_an_archive_is_read_and_nothing_else_in_it(
     ((stored_at, one, *_),) = collection.collect([path], known)
     assert store.load(stored_at) == one
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises((EvidenceError, UsageError), match=r"results\.tar"):
+    with pytest.raises((ResultError, UsageError), match=r"results\.tar"):
         collection.collect([path], known)
+
+
+@pytest.mark.parametrize("folder", ["results", "evidence"])
+def test_of_a_bundles_folder_its_results_are_read_and_nothing_else(
+    carried: Carried, known: Reference, tmp_path: Path, folder: str
+) -> None:
+    for name, text in ((folder, json.dumps(carried)), ("work/environment", "{")):
+        place = tmp_path / "bundle" / name / NAME
+        place.mkdir(parents=True)
+        (place / "main.host.json").write_text(text)
+    for path in (tmp_path / "bundle", tmp_path / "bundle" / folder):
+        ((stored_at, one, *_),) = collection.collect([path], known)
+        assert store.load(stored_at) == one

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import snapshot
-from support import ROOT, event, stand_in_evidence
+from support import ROOT, event, stand_in_result
 
 from mcore_compat import cli
 from mcore_compat.base import files
@@ -298,7 +298,7 @@ def test_explain_names_the_cell_that_would_tell_most(
     cells = [combinations.named(name, snapshot.matrix(), snapshot.releases()) for name in names]
     outcomes = "broken", "works"
     for cell, outcome in zip(cells, outcomes, strict=True):
-        store.save(stand_in_evidence(event("restore[gpt]", outcome), cell=cell), results)
+        store.save(stand_in_result(event("restore[gpt]", outcome), cell=cell), results)
     monkeypatch.setattr(machine, "device_class", lambda: "gpu")  # who asks has none of his own
     assert cli.main(["explain", names[0]]) == 0
     out = capsys.readouterr().out
@@ -315,7 +315,7 @@ def test_explain_tells_device_classes_apart(
 ) -> None:
     cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
     for device, outcome in (("host", "works"), ("gpu", "broken")):
-        shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
+        shown = stand_in_result(event("restore[gpt]", outcome), cell=cell)
         store.save(replace(shown, device_class=device), results)
     assert cli.main(["explain", cell.name]) == 0
     of_gpu, of_host = capsys.readouterr().out.split("host:\n")
@@ -331,10 +331,10 @@ def test_what_is_known_of_a_cell_is_shown_without_a_run(
     outcome: str, code: int, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = combinations.named("compat-0.16-modelopt0.41", snapshot.matrix(), snapshot.releases())
-    shown = stand_in_evidence(event("restore[gpt]", outcome), cell=cell)
+    shown = stand_in_result(event("restore[gpt]", outcome), cell=cell)
     for device in ("host", "gpu"):
         store.save(replace(shown, device_class=device), results)
-    ranks = stand_in_evidence(event("ranks-tp2[gpt]", "broken"), cell=cell)
+    ranks = stand_in_result(event("ranks-tp2[gpt]", "broken"), cell=cell)
     store.save(replace(ranks, check_set=check_sets.RANKS.name), results)
     assert cli.main(["show", "0.16-modelopt0.41"]) == code
     told = capsys.readouterr().out

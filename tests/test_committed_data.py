@@ -74,7 +74,7 @@ def facts() -> Releases:
     return releases.load(HERE.releases)
 
 
-def test_what_is_published_is_what_the_evidence_makes() -> None:
+def test_what_is_published_is_what_the_results_make() -> None:
     """Reports, examples of upgrades, texts for upstream; and no rule of the matrix is wider than
     what was seen."""
     assert publication.check(print) == 0

@@ -1,4 +1,4 @@
-"""What changed between two pieces of evidence, and which are compared. All cells are made up."""
+"""What changed between two results, and which are compared. All cells are made up."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from support import event, stand_in_cell
 
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.results import comparison
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 WORKS, FAILS, UNASKED = (
     {"works", "works-with"},
@@ -86,7 +86,7 @@ def test_device_classes_are_not_compared(made: Made) -> None:
         comparison.difference(made(), replace(made(), device_class="gpu"))
 
 
-def of(made: Made, mcore: str, modelopt: str, outcome: str = "works", **pins: str) -> Evidence:
+def of(made: Made, mcore: str, modelopt: str, outcome: str = "works", **pins: str) -> Result:
     cell = replace(stand_in_cell(mcore, modelopt), **pins)  # type: ignore[arg-type]
     return made(event("restore[gpt]", outcome), event("build[gpt]"), cell=cell)
 

@@ -1,5 +1,5 @@
 """A check that holds only under a condition: told wherever outcomes are, with its failure without.
-All evidence is made up."""
+All results are made up."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import snapshot
 from rich.console import Console
-from support import CONDITION, ROOT, event, record_event, stand_in_cell, stand_in_evidence
+from support import CONDITION, ROOT, event, record_event, stand_in_cell, stand_in_result
 
 from mcore_compat.analysis import explanation, intervals, recommend
 from mcore_compat.analysis.bisect.halving import CheckState
 from mcore_compat.analysis.bisect.search import seen_in
 from mcore_compat.analysis.rules import FailureState
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core import matrix, profiles
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import (
@@ -28,14 +28,14 @@ from mcore_compat.core.outcomes import (
     CellOutcome,
     CheckOutcome,
 )
-from mcore_compat.exchange.evidence import kept
+from mcore_compat.exchange.transfer_results import kept
 from mcore_compat.publish import cell_records, collation, csv_and_constraints, part_reports
 from mcore_compat.publish.site import cell as cell_page
 from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.results import comparison, store, terminal_verdict, verdict
-from mcore_compat.results.evidence import RECORDS, CheckResult, Evidence, Failure
+from mcore_compat.results.result import RECORDS, CheckResult, Failure, Result
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import ON_A_GPU
 
@@ -97,7 +97,7 @@ def test_a_condition_is_no_failure_of_the_cell(
 
 
 def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:
-    found = stand_in_evidence(WITH)
+    found = stand_in_result(WITH)
     loaded = store.load(store.save(found, tmp_path))
     assert loaded == found
     check = loaded.checks[0]
@@ -107,7 +107,7 @@ def test_it_is_kept_with_condition_feature_and_failure(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_not_written() -> None:
-    text = store.dumps(stand_in_evidence(event("restore[gpt]")))
+    text = store.dumps(stand_in_result(event("restore[gpt]")))
     assert not any(f'"{name}"' in text for name in ("feature", "condition", "records", "variables"))
 
 
@@ -124,14 +124,14 @@ def test_a_condition_goes_with_its_outcome_and_a_failure(
     outcome: str, condition: str | None, broken: bool
 ) -> None:
     failure = BROKEN["failure"] if broken else None
-    made = stand_in_evidence(event("a", outcome, condition=condition, failure=failure))
-    with pytest.raises(EvidenceError, match="condition"):
+    made = stand_in_result(event("a", outcome, condition=condition, failure=failure))
+    with pytest.raises(ResultError, match="condition"):
         store.parse(store.dumps(made), "it/main.host.json")
 
 
 def test_records_are_kept_and_count_for_nothing(tmp_path: Path) -> None:
     record = {**record_event("signatures", **{"megatron.a:f": "(x)", "megatron.a:g": "y" * 500})}
-    found = stand_in_evidence(PLAIN, {**record, "failure": BROKEN["failure"]})
+    found = stand_in_result(PLAIN, {**record, "failure": BROKEN["failure"]})
     assert [c.check for c in found.checks] == ["restore[gpt]"]
     assert found.outcome is CellOutcome.COMPATIBLE
     path = store.save(found, tmp_path)
@@ -144,9 +144,9 @@ def test_records_are_kept_and_count_for_nothing(tmp_path: Path) -> None:
 
 def test_what_older_suites_asked_as_checks_is_read_as_records() -> None:
     other = {"check": "other[gpt]", "kind": "other", "outcome": "works", "failure": None}
-    made = stand_in_evidence(PLAIN, BROKEN | other)
+    made = stand_in_result(PLAIN, BROKEN | other)
     data = json.loads(store.dumps(made))
-    row = json.loads(store.dumps(stand_in_evidence(BROKEN)))["checks"][0]
+    row = json.loads(store.dumps(stand_in_result(BROKEN)))["checks"][0]
     for kind in sorted(RECORDS):
         details = {"megatron.a:f": "(x)"}
         data["checks"].append({**row, "check": kind, "kind": kind, "family": None,
@@ -161,7 +161,7 @@ def test_what_older_suites_asked_as_checks_is_read_as_records() -> None:
 
 def test_the_terminal_tells_the_condition_and_the_failure_without_it() -> None:
     out = Console(file=io.StringIO(), width=100)
-    found = stand_in_evidence(WITH, event("import-packages", feature="install"))
+    found = stand_in_result(WITH, event("import-packages", feature="install"))
     found = replace(found, variables={"CUDA_HOME": "<site-packages>/nvidia"})
     terminal_verdict.show(found, (), out)
     text = out.file.getvalue()  # type: ignore[attr-defined]
@@ -174,14 +174,14 @@ def test_the_terminal_tells_the_condition_and_the_failure_without_it() -> None:
     assert "why not" not in text
 
 
-def site(found: Evidence, declared: Matrix) -> Site:
+def site(found: Result, declared: Matrix) -> Site:
     stale: Staleness = {}
     return Site(collation.collate([found], [], declared), stale)
 
 
 def test_the_cells_page_has_the_condition_to_paste(declared: Matrix) -> None:
     hostile = "load('<script>', strict=False)"
-    found = stand_in_evidence({**WITH, "condition": hostile})
+    found = stand_in_result({**WITH, "condition": hostile})
     found = replace(found, variables={"CUDA_HOME": "<site-packages>/nvidia"})
     pages = dict(cell_page.pages(site(found, declared)))
     page = pages[f"cells/{found.cell}.html"]
@@ -195,7 +195,7 @@ def test_the_cells_page_has_the_condition_to_paste(declared: Matrix) -> None:
 
 
 def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
-    found = stand_in_evidence(WITH)
+    found = stand_in_result(WITH)
     found = replace(found, variables={"LD_LIBRARY_PATH": "<site-packages>/nvidia/*/lib"})
     record = cell_records.record(found, declared)
     assert record.conditions == {"restore[gpt]": CONDITION}
@@ -213,11 +213,11 @@ def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
 
 
 def test_advice_takes_it_after_what_needs_no_condition(declared: Matrix) -> None:
-    needs = cell_records.record(stand_in_evidence(WITH), declared)
-    older = stand_in_evidence(PLAIN, cell=stand_in_cell(modelopt="0.39.0"))
+    needs = cell_records.record(stand_in_result(WITH), declared)
+    older = stand_in_result(PLAIN, cell=stand_in_cell(modelopt="0.39.0"))
     free = cell_records.record(older, declared)
     broken = cell_records.record(
-        stand_in_evidence(BROKEN, cell=stand_in_cell(modelopt="0.43.0")), declared
+        stand_in_result(BROKEN, cell=stand_in_cell(modelopt="0.43.0")), declared
     )
     assert [c.name for c in recommend.advise((), [broken, needs, free]).cells] == [
         free.name,
@@ -226,8 +226,8 @@ def test_advice_takes_it_after_what_needs_no_condition(declared: Matrix) -> None
     assert "1 works under a condition" in recommend.line(needs)
 
 
-def of(one: dict[str, object], modelopt: str = "0.41.0") -> Evidence:
-    return stand_in_evidence(one, cell=stand_in_cell(modelopt=modelopt))
+def of(one: dict[str, object], modelopt: str = "0.41.0") -> Result:
+    return stand_in_result(one, cell=stand_in_cell(modelopt=modelopt))
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_a_series_page_has_the_condition_of_what_it_fixed() -> None:
 
 
 def test_variables_that_are_not_looked_for_again_stay(tmp_path: Path) -> None:
-    knew = replace(stand_in_evidence(PLAIN), variables={"CUDA_HOME": "<site-packages>/nvidia"})
+    knew = replace(stand_in_result(PLAIN), variables={"CUDA_HOME": "<site-packages>/nvidia"})
     store.save(knew, tmp_path)
-    path = store.save(stand_in_evidence(WITH), tmp_path)
+    path = store.save(stand_in_result(WITH), tmp_path)
     assert store.load(path).variables == knew.variables
     assert store.load(path).checks[0].condition == CONDITION
     store.save(replace(knew, variables={}), tmp_path)
@@ -282,7 +282,7 @@ def test_variables_that_are_not_looked_for_again_stay(tmp_path: Path) -> None:
 
 
 def test_constraints_have_the_variables_that_either_device_class_knows() -> None:
-    host = replace(stand_in_evidence(WITH), variables={"CUDA_HOME": "<site-packages>/nvidia"})
+    host = replace(stand_in_result(WITH), variables={"CUDA_HOME": "<site-packages>/nvidia"})
     gpu = replace(host, device_class="gpu", variables=None)
     for other, told in ((host, True), (replace(host, lock="another"), False)):
         text = csv_and_constraints.constraints([gpu, other], snapshot.installs())[gpu.cell]
@@ -303,13 +303,13 @@ def test_a_condition_neither_is_nor_contradicts_a_failure() -> None:
 
 
 def test_a_bisection_takes_it_for_good() -> None:
-    assert seen_in(of(WITH), "restore[gpt]", stand_in_cell(), "evidence").state is CheckState.GOOD
+    assert seen_in(of(WITH), "restore[gpt]", stand_in_cell(), "result").state is CheckState.GOOD
 
 
 def test_an_exchange_keeps_it_whole_and_a_part_tells_it() -> None:
-    check = stand_in_evidence(WITH).checks[0]
+    check = stand_in_result(WITH).checks[0]
     assert kept(check).failure == check.failure
-    part = replace(stand_in_evidence(WITH), check_set="ranks")
+    part = replace(stand_in_result(WITH), check_set="ranks")
     assert CONDITION in "\n".join(cells.part_lines(part))
     text = part_reports.markdown(ON_A_GPU["ranks"], [part])
     assert f"```\n{CONDITION}\n```" in text

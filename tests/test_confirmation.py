@@ -17,8 +17,9 @@ from support import ROOT, START, event, stand_in_cell
 from mcore_compat.base import terminal
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.base.processes import Completed
-from mcore_compat.results import evidence, terminal_verdict
+from mcore_compat.results import terminal_verdict
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import empty_result
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.runner import SuiteEnvironment
@@ -171,11 +172,11 @@ def test_a_fault_of_the_machine_in_a_later_run_ends_it(tmp_path: Path) -> None:
 
 def test_a_flapping_check_is_told_where_its_cell_is(tmp_path: Path) -> None:
     counted, _ = asked(tmp_path, [died(RESTORE)], [event(RESTORE)], [event(RESTORE)])
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host", lock="l", suite="s"))
+    builder = Builder(empty_result(stand_in_cell(), device_class="host", lock="l", suite="s"))
     for one in (START, counted[RESTORE], END):
         builder.take(one)
     out = io.StringIO()
-    terminal_verdict.show(builder.evidence(), None, terminal.console(file=out, width=100))
+    terminal_verdict.show(builder.result(), None, terminal.console(file=out, width=100))
     assert "flapping: restore[gpt] ended crashed, then works, then works" in out.getvalue()
 
 

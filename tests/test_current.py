@@ -25,7 +25,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, interpreters, process_variables, scan
 from mcore_compat.environments.scan import Installed
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import cells, machine
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
@@ -71,8 +71,8 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     return found
 
 
-def written(path: Path) -> Evidence:
-    """Evidence from a file of the user's own, in which all values are."""
+def written(path: Path) -> Result:
+    """A result from a file of the user's own, in which all values are."""
     return store.parse(path.read_text(), path.name)
 
 
@@ -80,7 +80,7 @@ def doctor(*options: str) -> int:
     return cli.main(["doctor", "--run", *options])
 
 
-def test_its_evidence_is_written_where_it_is_run(
+def test_its_result_is_written_where_it_is_run(
     stages: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert doctor() == 0
@@ -133,7 +133,7 @@ def test_of_a_part_of_the_suite_nothing_is_written(
     before = sorted(tmp_path.iterdir())
     assert doctor("--only", "restore[gpt]") == 0
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "home"])
-    assert "evidence:" not in capsys.readouterr().out
+    assert "result:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("left", [1, 2])

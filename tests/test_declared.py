@@ -18,8 +18,7 @@ from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.releases import Release, Releases
 from mcore_compat.publish import compatibility_page, issue_drafts, report
 from mcore_compat.publish.collation import collate
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Record
+from mcore_compat.results.result import CheckResult, Failure, Record, Result, empty_result
 
 
 def cell(mcore: str = "0.16.1", modelopt: str = "0.41.0", te: str = "2.11.0") -> Cell:
@@ -55,8 +54,8 @@ def check(name: str = "restore", *, works: bool = True, message: str = "no") -> 
     )
 
 
-def seen(of: Cell, *checks: CheckResult) -> Evidence:
-    base = evidence.start(of, device_class="host")
+def seen(of: Cell, *checks: CheckResult) -> Result:
+    base = empty_result(of, device_class="host")
     return replace(base, outcome=CellOutcome.PARTIAL, checks=checks)
 
 
@@ -79,11 +78,11 @@ def releases(*requires: str, python: str = "", modelopt: tuple[str, ...] = ()) -
     )
 
 
-def findings(found: list[Evidence], known: Releases) -> tuple[Finding, ...]:
+def findings(found: list[Result], known: Releases) -> tuple[Finding, ...]:
     return declarations.findings(found, explanation.explain(found), known)
 
 
-def broken_and_working() -> list[Evidence]:
+def broken_and_working() -> list[Result]:
     """A failure that the version of ModelOpt decides."""
     return [
         seen(cell(modelopt="0.41.0"), check("state", works=False)),
@@ -155,7 +154,7 @@ def test_what_admits_and_what_excludes_stand_under_two_headings() -> None:
     assert "<0.41" not in inside
 
 
-def guarded(**guards: list[str]) -> list[Evidence]:
+def guarded(**guards: list[str]) -> list[Result]:
     """A failure at line 50 of a file of megatron-core, which TE's version decides."""
     frames = 'File "suite/x.py", line 50, in f\n  File "megatron/core/ext/te.py", line 50, in g'
     failed = check("build", works=False)

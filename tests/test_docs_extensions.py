@@ -71,7 +71,7 @@ def test_a_schema_becomes_tables() -> None:
 
 
 def test_a_model_becomes_tables_the_outermost_first() -> None:
-    text = reference.model("mcore_compat.results.evidence:Evidence")
-    assert text.index("### Evidence") < text.index("### CheckResult")
+    text = reference.model("mcore_compat.results.result:Result")
+    assert text.index("### Result") < text.index("### CheckResult")
     assert "`blocked`, `broken`, `crashed`" in text
     assert "[CheckResult](#checkresult)" in text

@@ -153,7 +153,7 @@ def test_an_undeclared_requirement_that_is_missing_is_named() -> None:
     assert "does not require it" in line
 
 
-def test_what_evidence_says_of_the_very_combination_is_told(bare: Matrix) -> None:
+def test_what_a_result_says_of_the_very_combination_is_told(bare: Matrix) -> None:
     known = published_of(record(unexpected=("restore[gpt]",)))
     assert said(RIGHT, bare, known) == [
         f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"

@@ -83,7 +83,7 @@ SEEN = "TypeError in f; known with nvidia-modelopt==0.41.0, and no result shows 
         ((), False),
     ],
 )
-def test_a_rule_applies_where_all_that_fit_the_evidence_do(
+def test_a_rule_applies_where_all_that_fit_the_results_do(
     rivals: tuple[tuple[str, ...], ...], told: bool, bare: Matrix
 ) -> None:
     """Where another works on the same side, it is not told beyond a rule's end either."""

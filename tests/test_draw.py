@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from referee import draw
-from support import ROOT, event, stand_in_cell, stand_in_evidence
+from support import ROOT, event, stand_in_cell, stand_in_result
 
 from mcore_compat.results import store
 
@@ -36,7 +36,7 @@ def results(tmp_path: Path) -> Path:
     ):
         events = [event(f"k[{outcome}]", outcome) for outcome in ("works", "works-with", "broken")]
         events += [event(f"l[{outcome}]", outcome) for outcome in ("blocked", "needs-gpu")]
-        found = stand_in_evidence(*events, cell=stand_in_cell(mcore))
+        found = stand_in_result(*events, cell=stand_in_cell(mcore))
         store.save(replace(found, suite=suite, taken=taken), tmp_path)
     return tmp_path
 

@@ -17,20 +17,20 @@ from support import HOSTILE, ROOT, event, stand_in_cell
 
 from mcore_compat import cli
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, MatrixError
+from mcore_compat.base.errors import MatrixError, ResultError
 from mcore_compat.core import combinations, matrix
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.workspace import VARIABLE, Workspace
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading, plan, report, run
+from mcore_compat.exchange import transfer_results as results
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.results import store
-from mcore_compat.results.evidence import CheckResult, Evidence, Reason, Source
+from mcore_compat.results.result import CheckResult, Reason, Result, Source
 
 pytestmark = pytest.mark.usefixtures("on_snapshot")
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 WORKS = answer()
 BROKEN = answer(CheckOutcome.BROKEN, failure=failure())
 OLD, NEW = "compat-0.9-modelopt0.21", "compat-0.16-modelopt0.41"
@@ -41,7 +41,7 @@ def pins(versions: tuple[str, str]) -> dict[str, str]:
     return {"megatron-core": versions[0], "nvidia-modelopt": versions[1]}
 
 
-def exchanged(versions: tuple[str, str] = NEW_PINS, cell: str = NEW) -> Evidence:
+def exchanged(versions: tuple[str, str] = NEW_PINS, cell: str = NEW) -> Result:
     """A cell that has loaded nothing yet."""
     return nothing(cell, pins(versions))
 
@@ -51,11 +51,11 @@ def source(versions: tuple[str, str] = OLD_PINS, ways: Iterable[str] = plan.WAYS
 
 
 def with_source(
-    result: Evidence,
+    result: Result,
     origin: str = OLD,
     given: Source | None = None,
     **answers: CheckResult,
-) -> Evidence:
+) -> Result:
     """`result` with answers by `family__way`; where none is given, a default one that works."""
     by_key = {key.replace("__", ":").replace("_", "-"): one for key, one in answers.items()}
     return loaded(result, origin, given or source(), by_key or {"gpt:default": WORKS})
@@ -110,7 +110,7 @@ def test_the_exchange_is_stale_with_the_suite_that_it_is_made_of(tmp_path: Path)
 # What is planned
 
 
-def restoring(made: Made, cell: Cell, works: int) -> Evidence:
+def restoring(made: Made, cell: Cell, works: int) -> Result:
     families = ("gpt", "mla-moe", "llama4-moe", "hybrid-mamba")
     rows = [
         event(f"restore[{name}]", "works" if place < works else "broken")
@@ -246,7 +246,7 @@ def test_a_check_names_its_cell_family_and_way() -> None:
 # What is kept
 
 
-def test_evidence_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
+def test_a_result_is_read_as_it_was_written_and_written_alike(tmp_path: Path) -> None:
     needs = answer(CheckOutcome.NEEDS_GPU, reason="there is no GPU")
     noted = replace(WORKS, details={"other keys": {"a": "b"}})
     found = with_source(
@@ -304,7 +304,7 @@ def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
     before = path.read_text()
     path.write_text(harm(before))
     assert path.read_text() != before
-    with pytest.raises(EvidenceError, match="remove it and run nox -s exchange") as caught:
+    with pytest.raises(ResultError, match="remove it and run nox -s exchange") as caught:
         store.load_all(tmp_path, "exchange")
     assert str(caught.value).startswith(f"{NEW}/exchange.host.json")
     assert "\n" not in str(caught.value)
@@ -325,7 +325,7 @@ def test_a_pair_is_fresh_only_while_all_of_it_holds() -> None:
 # What is told
 
 
-def two() -> list[Evidence]:
+def two() -> list[Result]:
     old, back = exchanged(OLD_PINS, OLD), source(NEW_PINS)
     return [
         with_source(exchanged(), gpt__default=WORKS, gpt__quantized=WORKS),
@@ -378,7 +378,7 @@ def test_quantized_state_has_a_table_over_modelopt_series() -> None:
     assert "| 0.14 / 0.21 | · | ✗ |" in text
 
 
-def test_the_report_depends_on_nothing_but_the_evidence() -> None:
+def test_the_report_depends_on_nothing_but_the_results() -> None:
     assert report.markdown(two()) == report.markdown(list(reversed(two())))
 
 

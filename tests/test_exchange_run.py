@@ -23,9 +23,9 @@ from mcore_compat import cli
 from mcore_compat.base import processes
 from mcore_compat.base.errors import (
     CompatError,
-    EvidenceError,
     InfrastructureError,
     Interrupted,
+    ResultError,
     UsageError,
 )
 from mcore_compat.base.processes import Runner
@@ -33,12 +33,12 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.environments import creation
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import run
+from mcore_compat.exchange import transfer_results as results
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import store
-from mcore_compat.results.evidence import CheckResult
+from mcore_compat.results.result import CheckResult
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context
 from mcore_compat.run.engine import ResolvedCell
@@ -111,7 +111,7 @@ def test_all_that_was_saved_is_an_answer() -> None:
 def test_what_was_not_compared_or_not_saved_is_no_answer(
     keys: tuple[str, ...],
 ) -> None:
-    with pytest.raises(EvidenceError, match="the exchange cannot run: for compat-"):
+    with pytest.raises(ResultError, match="the exchange cannot run: for compat-"):
         loaded(*keys)
 
 

@@ -17,8 +17,8 @@ from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.schedule import matrix_run
 from mcore_compat.schedule.jobs import records, schedulers, states, worker
 from mcore_compat.schedule.jobs.drive import Driver
@@ -299,7 +299,7 @@ def test_a_commands_exit_code_decides(code: int, output: str, how: str, reason: 
     assert worker.judged(done) == (how, reason)
 
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 
 def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_cell_without_a_verdict_is_an_error_with_its_reason(made: Made, tmp_pa
     workspace = Workspace(tmp_path)
     store.save(made(event("restore[gpt]", "broken"), end=False), workspace.results)
     matrix_run.note_error(cell, "host", "its node failed", workspace)
-    found = store.load(evidence.path_of(cell.name, "host", workspace.results))
+    found = store.load(result_path(cell.name, "host", workspace.results))
     assert found.outcome is CellOutcome.ERROR
     assert found.reason is not None
     assert found.reason.message == "its node failed"

@@ -18,7 +18,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.run import cells
 
 RULE = Pairs(
@@ -33,7 +33,7 @@ RULE = Pairs(
 )
 
 
-def with_outcomes(**outcomes: CheckOutcome) -> Evidence:
+def with_outcomes(**outcomes: CheckOutcome) -> Result:
     checks: list[CheckResult] = []
     for name, outcome in outcomes.items():
         works = outcome is not CheckOutcome.BROKEN
@@ -123,7 +123,7 @@ def test_a_check_that_died_is_matched_by_what_is_said_of_it() -> None:
         ({"mcore": SpecifierSet("<0.16")}, '"state*"'),
     ],
 )
-def test_a_rule_that_declares_no_failure_of_the_evidence_is_an_error(
+def test_a_rule_that_declares_no_failure_of_the_results_is_an_error(
     changed: dict[str, Any], slip: str
 ) -> None:
     found = [with_outcomes(state=CheckOutcome.BROKEN, other=CheckOutcome.BROKEN)]

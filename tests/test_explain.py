@@ -1,4 +1,4 @@
-"""From evidence to what is known of a failure, in words. All cells here are made up."""
+"""From results to what is known of a failure, in words. All cells here are made up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from support import event, stand_in_cell
 from mcore_compat.analysis import explanation
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result
 
-Made = Callable[..., Evidence]
-Ask = Callable[..., Evidence]
+Made = Callable[..., Result]
+Ask = Callable[..., Result]
 
 ELSE = {
     "type": "TypeError",
@@ -27,10 +27,10 @@ ELSE = {
 
 @pytest.fixture
 def ask(made: Made) -> Ask:
-    """Makes a cell's evidence: `ask({"torch": "2.8.0"}, a="works", b="otherwise")`, where the
+    """Makes a cell's result: `ask({"torch": "2.8.0"}, a="works", b="otherwise")`, where the
     latter is a failure of another cause."""
 
-    def make(pins: Mapping[str, str], **answers: str) -> Evidence:
+    def make(pins: Mapping[str, str], **answers: str) -> Result:
         name = ", ".join(f"{axis} {version}" for axis, version in pins.items())
         events = [
             event(check, "broken", failure=ELSE)
@@ -43,7 +43,7 @@ def ask(made: Made) -> Ask:
     return make
 
 
-def main(found: Sequence[Evidence]) -> Explained:
+def main(found: Sequence[Result]) -> Explained:
     """The failure that is no other one."""
     every = explanation.explain(found)
     for one in every:
@@ -53,7 +53,7 @@ def main(found: Sequence[Evidence]) -> Explained:
     raise AssertionError(every)
 
 
-def test_cells_are_read_from_evidence(ask: Ask) -> None:
+def test_cells_are_read_from_results(ask: Ask) -> None:
     found = [
         ask({"torch": "2.8.0"}, restore="works"),
         ask({"torch": "2.9.1"}, restore="broken"),

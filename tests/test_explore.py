@@ -1,4 +1,4 @@
-"""What to run next off the default stacks, chosen from evidence made up here."""
+"""What to run next off the default stacks, chosen from results made up here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from mcore_compat.analysis import explanation, exploration
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Record
+from mcore_compat.results.result import CheckResult, Failure, Record, Result, empty_result
 from mcore_compat.schedule import exploration_run
 
 TES = ("2.7.0", "2.9.0", "2.11.0", "2.13.0", "2.15.0")
@@ -49,13 +48,13 @@ def check(kind: str, *, works: bool = True, **details: Any) -> CheckResult:
     )
 
 
-def seen(of: Cell, *checks: CheckResult) -> Evidence:
-    base = evidence.start(of, device_class="host")
+def seen(of: Cell, *checks: CheckResult) -> Result:
+    base = empty_result(of, device_class="host")
     return replace(base, outcome=CellOutcome.PARTIAL, checks=checks or (check("restore"),))
 
 
 def chosen(
-    found: Sequence[Evidence], minutes: float = 100.0, **more: Any
+    found: Sequence[Result], minutes: float = 100.0, **more: Any
 ) -> list[exploration.CellChoice]:
     standard: dict[str, Any] = {"cost": {}, "cell_minutes": 1.0}
     return list(
@@ -260,7 +259,7 @@ def test_a_boundary_on_one_axis_is_placed_between_two_neighbours(
     place = 1 + place % (len(line) - 1)
     failing = line[:place] if older else line[place:]
 
-    def answer(of: Cell) -> Evidence:
+    def answer(of: Cell) -> Result:
         return seen(of, check("restore", works=of.pins[axis] not in failing))
 
     every = [of for mcore in MCORES for of in possible(mcore)]

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from rich.console import Console
-from support import START, event, hostile_event, stand_in_cell, stand_in_evidence
+from support import START, event, hostile_event, stand_in_cell, stand_in_result
 
 from mcore_compat.base import foreign
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.rendering import script_json
-from mcore_compat.results import evidence, store, terminal_verdict
+from mcore_compat.results import store, terminal_verdict
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Reason, Result, empty_result
 
 PIECES = (
     *"\n\r\t\0\x1b\x7f\x9b\u061c\u200b\u200e\u200f",
@@ -41,17 +42,17 @@ def seen(text: str) -> None:
     assert UNSEEN.search(text) is None
 
 
-def built(**start: Any) -> evidence.Evidence:
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+def built(**start: Any) -> Result:
+    builder = Builder(empty_result(stand_in_cell(), device_class="host"))
     for one in ({**START, **start}, event("restore[gpt]"), {"event": "end"}):
         builder.take(one)
-    return builder.evidence()
+    return builder.result()
 
 
 @settings(deadline=None)
 @given(st.dictionaries(TEXTS, TEXTS, max_size=6))
 def test_constraints_hold_valid_names_and_versions_alone(installed: Mapping[str, str]) -> None:
-    found = replace(stand_in_evidence(event("restore[gpt]")), installed=dict(installed))
+    found = replace(stand_in_result(event("restore[gpt]")), installed=dict(installed))
     (text,) = csv_and_constraints.constraints([found], snapshot.installs()).values()
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -66,9 +67,7 @@ def test_constraints_hold_valid_names_and_versions_alone(installed: Mapping[str,
 @given(TEXTS)
 def test_conditions_stay_comments(text: str) -> None:
     one = event("restore[gpt]", "works-with", condition=f"x{text}")
-    (lines,) = csv_and_constraints.constraints(
-        [stand_in_evidence(one)], snapshot.installs()
-    ).values()
+    (lines,) = csv_and_constraints.constraints([stand_in_result(one)], snapshot.installs()).values()
     pins = [line for line in lines.splitlines() if not line.startswith("#")]
     assert pins == ["torch==2.9.1"]
     seen(lines)
@@ -78,7 +77,7 @@ def test_conditions_stay_comments(text: str) -> None:
 @given(TEXTS)
 def test_no_row_of_a_table_is_a_formula(text: str) -> None:
     one = event("restore[gpt]", "works-with", condition=f"x{text}")
-    table = csv_and_constraints.csv_text([stand_in_evidence(one)])
+    table = csv_and_constraints.csv_text([stand_in_result(one)])
     seen(table)
     _, row = csv.reader(io.StringIO(table))
     assert not any(value.startswith(("=", "+", "-", "@", "\t")) for value in row)
@@ -89,8 +88,8 @@ def test_no_row_of_a_table_is_a_formula(text: str) -> None:
 def test_a_terminal_shows_it_and_does_nothing(text: str) -> None:
     failed = hostile_event("restore[gpt]")
     failed["failure"] |= {"type": f"E{text}", "message": f"[bold]{text}", "gpu_independent": text}
-    found = stand_in_evidence(failed)
-    for one in (found, replace(found, reason=evidence.Reason(kind="x", message=text, help=text))):
+    found = stand_in_result(failed)
+    for one in (found, replace(found, reason=Reason(kind="x", message=text, help=text))):
         out = io.StringIO()
         terminal_verdict.show(one, (), Console(file=out, width=10_000, force_terminal=False))
         seen(out.getvalue())
@@ -103,7 +102,7 @@ def test_nothing_hidden_is_stored_or_comes_back(text: str) -> None:
     failed = hostile_event("restore[gpt]")
     failed["failure"] |= {"type": text, "message": text, "traceback": text}
     failed["details"] = {"text": text, "list": [{"deep": text}]}
-    stored = store.dumps(stand_in_evidence({**failed, "reason": text}))
+    stored = store.dumps(stand_in_result({**failed, "reason": text}))
     seen(stored)
     found = store.parse(stored, "x")
     assert store.dumps(found) == stored

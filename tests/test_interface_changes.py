@@ -1,4 +1,4 @@
-"""What changed in an interface is said as the signatures show it. All evidence is made up."""
+"""What changed in an interface is said as the signatures show it. All results are made up."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mcore_compat.publish import compatibility_json, compatibility_page
 from mcore_compat.publish.collation import collate
 from mcore_compat.publish.site import series
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 F = "megatron.core.a:f"
 IMPORTS = event("import-packages", details={"modules": {"megatron.core": "ok", "torch": "ok"}})
@@ -45,8 +45,8 @@ def spec(modules: dict[str, dict[str, str]], outcome: str = "works") -> dict[str
     return event("spec-modules[gpt]", outcome, details={"modules": modules} if modules else {})
 
 
-def cells(made: Made, **events: Any) -> list[Evidence]:
-    """Evidence of megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
+def cells(made: Made, **events: Any) -> list[Result]:
+    """Results of megatron-core releases, where `v9_b` is a second cell with 0.9.0."""
     found = []
     for name, one in events.items():
         version = f"0.{name[1:].partition('_')[0]}.0"
@@ -237,7 +237,7 @@ def test_details_of_another_form_are_passed_over(
     over(made, v9=event(check, details=details), v10=event(check, details=details))
 
 
-def test_the_order_of_evidence_does_not_matter(made: Made) -> None:
+def test_the_order_of_results_does_not_matter(made: Made) -> None:
     found = [
         made(IMPORTS, signs(a_f=a, b_g=b), cell=stand_in_cell(f"0.{n}.0"))
         for n, a, b in ((9, "(x)", None), (10, "(y)", "(x)"), (11, None, "(z=1)"))

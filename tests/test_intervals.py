@@ -1,4 +1,4 @@
-"""Intervals say what was tested, and nothing of what lies between. All evidence is made up."""
+"""Intervals say what was tested, and nothing of what lies between. All results are made up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from support import event, stand_in_cell
 from mcore_compat.analysis import intervals
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 RELEASES = tuple(f"0.{n}.0" for n in range(9, 20))
 
 

@@ -1,4 +1,4 @@
-"""On a GPU, what a wheel was built without is not asked. All evidence here is made up; what Python
+"""On a GPU, what a wheel was built without is not asked. All results here are made up; what Python
 says of an empty module is asked of Python."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.environments import recipes
-from mcore_compat.results import evidence, missing_kernels
-from mcore_compat.results.evidence import CheckResult
+from mcore_compat.results import missing_kernels
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import CheckResult, empty_result
 
 CONV, MAMBA = "causal_conv1d-1.6.1-py3-none-any.whl", "mamba_ssm-2.3.1-py3-none-any.whl"
 FLASH = "flash_attn-2.4.2-py3-none-any.whl"
@@ -33,11 +33,11 @@ def failed(error: BaseException, check: str = "inference-shapes[hybrid-mamba]") 
 
 
 def of(*events: dict[str, Any], wheels: Sequence[str], device: str = "gpu") -> list[CheckResult]:
-    base = evidence.start(stand_in_cell(), device_class=device, wheels=dict.fromkeys(wheels, "1"))
+    base = empty_result(stand_in_cell(), device_class=device, wheels=dict.fromkeys(wheels, "1"))
     builder = Builder(base)
     for one in ({**START, "device_class": device}, *events):
         builder.take(one)
-    return list(builder.evidence().checks)
+    return list(builder.result().checks)
 
 
 MODULES = sorted(missing_kernels.COMPILED)

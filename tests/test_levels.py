@@ -6,24 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support import event, stand_in_cell, stand_in_evidence
+from support import event, stand_in_cell, stand_in_result
 
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import levels
-from mcore_compat.results.evidence import Evidence, Reason
 from mcore_compat.results.levels import Level
+from mcore_compat.results.result import Reason, Result
 
 OF = {"R": "restore", "Q": "quantize", "T": "quantize-te", "G": "inference"}
 ENDS = {"+": "works", "-": "broken", "0": "unsupported", "?": "needs-gpu", "b": "blocked"}
 
 
-def made(text: str, modelopt: str = "0.41.0") -> Evidence:
+def made(text: str, modelopt: str = "0.41.0") -> Result:
     """A result of `R+ R- Q+`: a check of each feature, how it ends, each of a family of its own."""
     rows: list[dict[str, Any]] = []
     for number, (letter, end) in enumerate(text.split()):
         check = f"{OF[letter]}-check[family{number}]"
         rows.append(event(check, ENDS[end], feature=OF[letter]))
-    return stand_in_evidence(*rows, cell=stand_in_cell(modelopt=modelopt))
+    return stand_in_result(*rows, cell=stand_in_cell(modelopt=modelopt))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import event, stand_in_cell, stand_in_evidence
+from support import event, stand_in_cell, stand_in_result
 
 from mcore_compat.base import files, processes
 from mcore_compat.base.errors import ExitCode, InfrastructureError
@@ -18,7 +18,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.resolve import locks
 from mcore_compat.results import agreement, store
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run
@@ -157,13 +157,13 @@ def test_no_later_run_takes_over_what_ended_with_its_submitter(world: SimpleName
     assert world.ran() == ["run compat-a --publish"] * 2
 
 
-def of(cell: str, *events: dict[str, Any]) -> Evidence:
-    stored = stand_in_evidence(*events)
+def of(cell: str, *events: dict[str, Any]) -> Result:
+    stored = stand_in_result(*events)
     return dataclasses.replace(stored, cell=cell)
 
 
 def reported(
-    world: SimpleNamespace, published: Evidence | None, now: Evidence, *, ran: bool = True
+    world: SimpleNamespace, published: Result | None, now: Result, *, ran: bool = True
 ) -> int:
     """The exit code of a run of one cell, of which `published` was there."""
     store.save(now, world.workspace.results)

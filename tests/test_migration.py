@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from mcore_compat.base.errors import EvidenceError
-from mcore_compat.exchange import evidence as exchanges
+from mcore_compat.base.errors import ResultError
+from mcore_compat.exchange import transfer_results as exchanges
 from mcore_compat.results import fingerprint, large_values, migration, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 CELL, OTHER = "compat-0.16-modelopt0.41", "compat-0.9-modelopt0.21"
 PINS = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "transformer-engine": "2.11.0",
@@ -178,13 +178,13 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def rows(found: Evidence) -> list[dict[str, Any]]:
+def rows(found: Result) -> list[dict[str, Any]]:
     """The checks of a result as JSON has them."""
     checks: list[dict[str, Any]] = json.loads(store.dumps(found))["checks"]
     return checks
 
 
-def result(reports: Path, name: str) -> Evidence:
+def result(reports: Path, name: str) -> Result:
     return store.load(reports / name)
 
 
@@ -319,7 +319,7 @@ def test_one_corrupt_file_is_named_and_changes_nothing(
     harm(reports / name)
     assert (reports / name).read_bytes() != right
     before = tree(reports)
-    with pytest.raises(EvidenceError, match=rf"{name} is not of format 1") as caught:
+    with pytest.raises(ResultError, match=rf"{name} is not of format 1") as caught:
         migration.migrate(reports)
     assert "\n" not in str(caught.value)
     assert tree(reports) == before
@@ -331,7 +331,7 @@ def test_once_a_corrupt_file_is_put_right_all_is_there(reports: Path) -> None:
     corrupt = reports / f"ranks/{CELL}.host.json"
     right = corrupt.read_bytes()
     cut(corrupt)
-    with pytest.raises(EvidenceError):
+    with pytest.raises(ResultError):
         migration.migrate(reports)
     corrupt.write_bytes(right)
     migration.migrate(reports)
@@ -343,7 +343,7 @@ def test_a_value_that_is_missing_changes_nothing(folder: str, reports: Path) -> 
     gone = [p for p in (reports / folder / "shared").iterdir() if not p.name.startswith("pack-")]
     gone[0].unlink()
     before = tree(reports)
-    with pytest.raises(EvidenceError, match=gone[0].stem):
+    with pytest.raises(ResultError, match=gone[0].stem):
         migration.migrate(reports)
     assert tree(reports) == before
 
@@ -357,7 +357,7 @@ def test_it_is_run_as_a_module(reports: Path) -> None:
     right = page.read_bytes()
     cut(page)
     done = run()
-    assert done.returncode == EvidenceError.exit_code
+    assert done.returncode == ResultError.exit_code
     assert f"ranks/{CELL}.host.json is not of format 1" in done.stderr
     assert done.stderr.count("\n") == 1
     page.write_bytes(right)

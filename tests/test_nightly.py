@@ -20,7 +20,7 @@ from mcore_compat.environments import toolkits
 from mcore_compat.environments.toolkits import Toolkit
 from mcore_compat.index import package_index
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context, context
 from mcore_compat.schedule import matrix_run, new_releases, nightly
@@ -29,7 +29,7 @@ from mcore_compat.schedule.matrix_run import MatrixResult
 from mcore_compat.schedule.new_releases import NewRelease
 from mcore_compat.schedule.plan import CellStatus
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 TEXT = """\
 schema = 1
@@ -114,18 +114,18 @@ def test_what_a_patch_fixed_is_told_although_the_known_good_cell_is_older(made: 
     assert "  - fixed: `restore[gpt]`" in text
 
 
-def test_without_news_and_without_older_evidence_the_summary_says_so(made: Made) -> None:
+def test_without_news_and_without_older_results_the_summary_says_so(made: Made) -> None:
     assert nightly.summary([], known(), [], []) == ["No new release of megatron-core or ModelOpt."]
     news = [NewRelease(package="megatron-core", version="0.16.1")]
     new = made(event("restore[gpt]"), cell=stand_in_cell("0.16.1"))
     assert "nothing older to compare with" in "\n".join(nightly.summary(news, known(), [new], []))
 
 
-def test_evidence_that_a_patch_replaces_is_kept_for_the_comparison(
+def test_a_result_that_a_patch_replaces_is_kept_for_the_comparison(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path / "home"))
-    folder = tmp_path / "evidence"
+    folder = tmp_path / "results"
     monkeypatch.setattr(machine, "device_class", lambda: "host")
     old = made(event("restore[gpt]"), cell=stand_in_cell("0.16.0"))
     store.save(old, folder)

@@ -1,4 +1,4 @@
-"""What ran over a base is shown, marked, and never taken for a locked cell. All evidence here is
+"""What ran over a base is shown, marked, and never taken for a locked cell. All results here are
 made up."""
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import snapshot
 from jsonschema import Draft202012Validator
-from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_evidence
+from support import HOSTILE, START, event, hostile_event, stand_in_cell, stand_in_result
 
 from mcore_compat.analysis import published
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import (
     compatibility_json,
@@ -28,9 +28,9 @@ from mcore_compat.publish import part_reports as parts
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import Result, empty_result
 from mcore_compat.run.check_sets import GPU, MAIN, CheckSet
 
 LOCKED = "compat-0.16-modelopt0.41"
@@ -46,23 +46,23 @@ BASE: dict[str, Any] = {
 TOLD = {"changed": {"transformer-engine-cu13": "GPU code of sm_90 only"}, "toolkit": "13.0"}
 
 
-def there(*events: dict[str, Any], name: str = VENDOR, **fields: Any) -> Evidence:
-    found = stand_in_evidence(*(events or (event("restore[gpt]"),)))
+def there(*events: dict[str, Any], name: str = VENDOR, **fields: Any) -> Result:
+    found = stand_in_result(*(events or (event("restore[gpt]"),)))
     pins = {**found.pins, "torch": "2.11.0+cu130"}
     fields = {"device_class": "gpu", "base": BASE, "pins": pins, **fields}
     return replace(found, cell=name, **fields)
 
 
-def over(e: Evidence, stale: str = "") -> OverBase:
-    return OverBase(evidence=e, stale=stale)
+def over(e: Result, stale: str = "") -> OverBase:
+    return OverBase(result=e, stale=stale)
 
 
-def made(*over: OverBase, locked: tuple[Evidence, ...] = ()) -> Collated:
+def made(*over: OverBase, locked: tuple[Result, ...] = ()) -> Collated:
     return collate(locked, [stand_in_cell()], snapshot.matrix(), snapshot.releases(), over)
 
 
-def taken(*events: dict[str, Any], base: Any = None, end: bool = True) -> Evidence:
-    start = evidence.start(
+def taken(*events: dict[str, Any], base: Any = None, end: bool = True) -> Result:
+    start = empty_result(
         stand_in_cell(), device_class="gpu", lock="l", suite="d", check_set=GPU.name
     )
     builder = Builder(start)
@@ -70,7 +70,7 @@ def taken(*events: dict[str, Any], base: Any = None, end: bool = True) -> Eviden
     ended = [{"event": "end", "seconds": 1.0}] if end else []
     for one in ({**START, "device_class": "gpu", "platform": on}, *events, *ended):
         builder.take(one)
-    return replace(builder.evidence(), base=base)
+    return replace(builder.result(), base=base)
 
 
 def test_what_differs_is_told_whole() -> None:
@@ -124,7 +124,7 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
     e = there(suite=MAIN.digest(workspace.suite))
     store.save(e, workspace.over_base)
     store.save(taken(event("fp8[gpt]"), base=BASE), workspace.over_base)
-    assert [one.evidence for one in over_base.load_all(workspace)] == [e]
+    assert [one.result for one in over_base.load_all(workspace)] == [e]
     assert [one.stale for one in over_base.load_all(workspace)] == ["the lock changed"]
     texts = {path.name: text() for path, text in parts.texts(workspace).items()}
     assert "Never run" not in texts["GPU.md"]
@@ -133,13 +133,11 @@ def test_the_folder_is_read(workspace: Workspace) -> None:
     assert "over a base" not in texts["RANKS.md"]
     store.save(replace(e, base=None), workspace.over_base)
     with pytest.raises(
-        EvidenceError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json is not a result over a base"
+        ResultError, match=rf"{re.escape(VENDOR)}/main\.gpu\.json is not a result over a base"
     ):
         over_base.load_all(workspace)
     store.save(taken(event("fp8[gpt]")), workspace.over_base)
-    with pytest.raises(
-        EvidenceError, match=rf"{LOCKED}/gpu\.gpu\.json is not a result over a base"
-    ):
+    with pytest.raises(ResultError, match=rf"{LOCKED}/gpu\.gpu\.json is not a result over a base"):
         parts.texts(workspace)
 
 
@@ -153,7 +151,7 @@ def test_the_gpu_is_named_where_there_was_one() -> None:
 
 
 def test_it_stands_in_the_table_apart_from_the_cells() -> None:
-    locked = stand_in_evidence(event("restore[gpt]", "broken"))
+    locked = stand_in_result(event("restore[gpt]", "broken"))
     text = compatibility_page.markdown(made(over(there(), "the suite changed"), locked=(locked,)))
     assert (
         f"| `{VENDOR}`, over a base | `{LOCKED}` | gpu | ✓ compatible; out of date: the suite"
@@ -204,7 +202,7 @@ def test_a_run_that_was_cut_short_has_no_verdict() -> None:
 
 
 def test_the_site_has_a_page_of_its_own_that_the_locked_cell_links_to() -> None:
-    locked = stand_in_evidence(event("restore[gpt]"))
+    locked = stand_in_result(event("restore[gpt]"))
     bad = there(event("restore[gpt]", "broken"), name=LOCKED, base={**BASE, **TOLD})
     found = dict(site.pages(Site(made(over(bad), over(there()), locked=(locked,)), {})))
     page = found[f"over-base/{LOCKED}.html"]
@@ -224,7 +222,7 @@ def test_of_a_lock_that_is_of_no_cell_it_has_a_page_all_the_same() -> None:
     other = over(there(base={**BASE, "cell": "compat-0.2-modelopt0.3"}))
     found = dict(site.pages(Site(made(other), {})))
     assert "<code>compat-0.2-modelopt0.3</code>" in found[f"over-base/{VENDOR}.html"]
-    with pytest.raises(EvidenceError, match="is not the name of a cell"):
+    with pytest.raises(ResultError, match="is not the name of a cell"):
         dict(site.pages(Site(made(over(there(name="compat-../../x"))), {})))
 
 

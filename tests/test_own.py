@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import test_pipeline
 from engine_support import END
-from support import CONDITION, START, event, stand_in_evidence
+from support import CONDITION, START, event, stand_in_result
 from test_pipeline import CELL, Stages
 
-from mcore_compat.base.errors import EvidenceError, ExitCode
+from mcore_compat.base.errors import ExitCode, ResultError
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import LEFT_OUT, STAND_IN, Evidence, Reason
+from mcore_compat.results import store
+from mcore_compat.results.result import LEFT_OUT, STAND_IN, Reason, Result, result_path
 from mcore_compat.run import cells, own, pipeline
 from mcore_compat.run.context import Options
 
@@ -47,9 +47,9 @@ def texts(stages: Stages) -> dict[str, str]:
     return {str(path): path.read_text() for path in files}
 
 
-def own_result(stages: Stages, machine: str = "mine") -> Evidence:
+def own_result(stages: Stages, machine: str = "mine") -> Result:
     place = replace(stages.workspace, machine=machine)
-    return store.load(evidence.path_of(CELL, "host", place.results))
+    return store.load(result_path(CELL, "host", place.results))
 
 
 def test_the_first_time_the_suite_is_run_and_what_is_published_stays(
@@ -124,22 +124,22 @@ def test_a_damaged_own_result_is_made_anew_and_a_damaged_published_one_is_told(
 ) -> None:
     run(clone)
     place = own.workspace(clone.workspace)
-    evidence.path_of(CELL, "host", place.results).write_text("{")
+    result_path(CELL, "host", place.results).write_text("{")
     assert run(clone) == 0
     assert clone.suite.runs == 2
-    evidence.path_of(CELL, "host", clone.workspace.results).write_text("{")
-    with pytest.raises(EvidenceError, match=f"nox -s {CELL} -- --publish --force"):
+    result_path(CELL, "host", clone.workspace.results).write_text("{")
+    with pytest.raises(ResultError, match=f"nox -s {CELL} -- --publish --force"):
         run(clone)
 
 
-def told(mine: Evidence, published: Evidence | None) -> list[str]:
+def told(mine: Result, published: Result | None) -> list[str]:
     return [*own.compared(mine, published)]
 
 
 def test_of_many_checks_ten_are_named_and_the_rest_is_counted() -> None:
     names = [f"check{n:02}" for n in range(13)]
-    published = stand_in_evidence(*(event(name) for name in names))
-    mine = stand_in_evidence(*(event(name, "broken") for name in names[:12]), event(names[12]))
+    published = stand_in_result(*(event(name) for name in names))
+    mine = stand_in_result(*(event(name, "broken") for name in names[:12]), event(names[12]))
     head, *lines = told(mine, published)
     assert "12 of 13 checks have another outcome here" in head
     assert lines == [*(f"  {name}: works -> broken" for name in names[:10]), "  and 2 more"]
@@ -148,8 +148,8 @@ def test_of_many_checks_ten_are_named_and_the_rest_is_counted() -> None:
 def test_another_cause_and_another_condition_are_differences() -> None:
     failing = event("a", "broken")
     other = {**failing, "failure": {**failing["failure"], "message": "'decoder.bias'"}}
-    published = stand_in_evidence(failing, event("b", "works-with"))
-    mine = stand_in_evidence(other, event("b", "works-with", condition=f"{CONDITION}  # so"))
+    published = stand_in_result(failing, event("b", "works-with"))
+    mine = stand_in_result(other, event("b", "works-with", condition=f"{CONDITION}  # so"))
     assert told(mine, published)[1:] == [
         "  a: broken, with another cause",
         "  b: works-with, under another condition",
@@ -158,19 +158,19 @@ def test_another_cause_and_another_condition_are_differences() -> None:
 
 
 def test_it_is_said_where_what_is_published_is_of_something_else() -> None:
-    published = stand_in_evidence(event("restore[gpt]"), event("import-te-abi"))
+    published = stand_in_result(event("restore[gpt]"), event("import-te-abi"))
     assert told(replace(published, suite="other"), published) == [
         "same as published on 2026-01-01 (out of date: the suite changed)"
     ]
     abi = event("import-te-abi", "needs-gpu", details={LEFT_OUT: ["x"]})
-    mine = replace(stand_in_evidence(event("restore[gpt]"), abi), te_extension=STAND_IN)
+    mine = replace(stand_in_result(event("restore[gpt]"), abi), te_extension=STAND_IN)
     assert told(mine, published) == [
         "same as published on 2026-01-01 (with the real extension of Transformer Engine)"
     ]
 
 
 def test_what_did_not_come_to_its_checks_is_compared_by_its_ending() -> None:
-    published = stand_in_evidence(RESTORES)
+    published = stand_in_result(RESTORES)
     reason = Reason(kind="unbuildable", message="no nvcc", help="")
     mine = replace(published, outcome=CellOutcome.UNBUILDABLE, checks=(), reason=reason)
     assert told(mine, published) == [
@@ -183,7 +183,7 @@ def test_what_did_not_come_to_its_checks_is_compared_by_its_ending() -> None:
 
 def test_of_a_part_counts_what_the_profile_takes() -> None:
     broken = event("restore-tp1-to-tp2[gpt]", "broken", feature="parallel")
-    result = stand_in_evidence(broken, RESTORES)
+    result = stand_in_result(broken, RESTORES)
     assert cells.part_code(result) == 1
     assert cells.part_code(result, DEFAULT) == 0
     code = cells.part_code(result, Profile(name="", features=("parallel",)))

@@ -1,4 +1,4 @@
-"""The check sets beside the main one, the host's side. All evidence here is made up."""
+"""The check sets beside the main one, the host's side. All results here are made up."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from parts_support import ONE, taken
 from support import ROOT, START, event, stand_in_cell
 
 from mcore_compat.base import processes
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation
 from mcore_compat.publish import part_reports
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, out_of_date, result_path
 from mcore_compat.run import cells, gpu_slots, machine, memory, pipeline
 from mcore_compat.run.check_sets import EXCHANGE, GPU, MAIN, ON_A_GPU, RANKS, CheckSet
 from mcore_compat.run.context import Context, Options
@@ -34,16 +34,16 @@ def place(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
-def stored(place: Workspace, part: CheckSet) -> tuple[Evidence, ...]:
+def stored(place: Workspace, part: CheckSet) -> tuple[Result, ...]:
     return store.load_all(place.results, part.name)
 
 
-def keep(found: Evidence, place: Workspace) -> Path:
+def keep(found: Result, place: Workspace) -> Path:
     return store.save(found, place.results)
 
 
-def is_fresh(found: Evidence, *, lock: str = "l", suite: str = "d") -> bool:
-    return not evidence.stale(found, lock=lock, suite=suite, python="3.12")
+def is_fresh(found: Result, *, lock: str = "l", suite: str = "d") -> bool:
+    return not out_of_date(found, lock=lock, suite=suite, python="3.12")
 
 
 def test_both_sides_mean_the_same_folders_and_words() -> None:
@@ -73,7 +73,7 @@ def test_a_part_is_stale_with_its_own_checks_and_those_of_the_suite(tmp_path: Pa
     assert changed("gpu/check_it.py") == [False, False, True]
 
 
-def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
+def test_the_main_result_does_not_know_of_parts(place: Workspace) -> None:
     path = keep(taken(ONE), place)
     assert path == place.results / taken(ONE).cell / "ranks.host.json"
     assert store.load_all(place.results) == ()
@@ -81,7 +81,7 @@ def test_the_main_evidence_does_not_know_of_parts(place: Workspace) -> None:
     assert cells.other_results(place.results) == ()
 
 
-def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
+def test_a_result_is_read_as_it_was_written(place: Workspace) -> None:
     found = taken(ONE, event("restore-pp1-to-pp2[gpt]", "broken"))
     path = keep(found, place)
     assert stored(place, RANKS) == (found,)
@@ -90,7 +90,7 @@ def test_evidence_is_read_as_it_was_written(place: Workspace) -> None:
     assert path.read_text() == store.dumps(store.load(path))
 
 
-def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
+def test_a_result_is_fresh_of_its_lock_and_its_checks_alone() -> None:
     found = taken(ONE)
     assert is_fresh(found)
     assert not is_fresh(found, lock="other")
@@ -98,8 +98,8 @@ def test_evidence_is_fresh_of_its_lock_and_its_checks_alone() -> None:
     assert not is_fresh(taken(ONE, end=False))
 
 
-def test_what_was_broken_on_purpose_is_no_evidence() -> None:
-    with pytest.raises(EvidenceError, match="swap-shards"):
+def test_what_was_broken_on_purpose_is_no_result() -> None:
+    with pytest.raises(ResultError, match="swap-shards"):
         taken({**ONE, "details": {"sabotage": "swap-shards"}})
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_not_whole_is_named(place: Workspace, harm: Any) -> None:
     before = path.read_text()
     path.write_text(harm(before))
     assert path.read_text() != before
-    with pytest.raises(EvidenceError, match=rf"{found.cell}/ranks\.host\.json") as caught:
+    with pytest.raises(ResultError, match=rf"{found.cell}/ranks\.host\.json") as caught:
         stored(place, RANKS)
     assert f"nox -s {found.cell} -- --ranks --publish --force" in str(caught.value)
     short = taken(ONE, end=False)
@@ -180,7 +180,7 @@ def test_a_whole_run_lacks_the_parts_that_are_missing_stale_or_corrupt(place: Wo
     assert lacking() == ()
     older = replace(taken(ONE, part=GPU, device="gpu"), suite="older")
     keep(older, place)
-    evidence.path_of(main.cell, "gpu", place.results, "ranks").write_text("{")
+    result_path(main.cell, "gpu", place.results, "ranks").write_text("{")
     assert lacking() == ("ranks", "gpu")
     assert pipeline.lacking(main, {}, place) == ()
 
@@ -234,7 +234,7 @@ def cell(place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     return made
 
 
-def run(cell: Cell, part: CheckSet, only: str | None = None) -> Evidence:
+def run(cell: Cell, part: CheckSet, only: str | None = None) -> Result:
     here = Context(
         workspace=cell.place,
         matrix=replace(snapshot.matrix(), gpu_memory=8192),
@@ -244,7 +244,7 @@ def run(cell: Cell, part: CheckSet, only: str | None = None) -> Evidence:
         uv=Path("uv"),
     )
     options = Options(only=only, force=True)
-    return pipeline.run_part(stand_in_cell(), part, options, here).evidence
+    return pipeline.run_part(stand_in_cell(), part, options, here).result
 
 
 @pytest.mark.parametrize(("part", "count"), [(GPU, 1), (RANKS, 2)])

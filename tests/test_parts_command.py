@@ -26,7 +26,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, on_snapshot: None) -> list[str]:
     def part(cell: Any, which: CheckSet, *_: Any) -> Outcome:
         done.append(which.name)
         broken = event("x[gpt]", "broken")
-        return Outcome(evidence=taken(broken if which is GPU else ONE, part=which))
+        return Outcome(result=taken(broken if which is GPU else ONE, part=which))
 
     monkeypatch.setattr(cells, "run_suite", main)
     monkeypatch.setattr(pipeline, "run_part", part)

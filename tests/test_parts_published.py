@@ -1,4 +1,4 @@
-"""What is published of the check sets beside the main one. All evidence here is made up."""
+"""What is published of the check sets beside the main one. All results here are made up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcore_compat.publish import part_reports
 from mcore_compat.run.check_sets import GPU, RANKS
 
 
-def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
+def test_without_a_result_of_a_gpu_the_tier_says_that_it_was_never_run() -> None:
     needs = event("quantized-fp8[gpt]", "needs-gpu", reason="there is no GPU")
     for found in ([], [taken(needs, part=GPU)]):
         text = part_reports.markdown(GPU, found)
@@ -20,7 +20,7 @@ def test_without_evidence_of_a_gpu_the_tier_says_that_it_was_never_run() -> None
     assert "needs-gpu, there is no GPU: `compat-0.16-modelopt0.41` quantized-fp8[gpt]" in text
 
 
-def test_with_evidence_of_a_gpu_it_no_longer_says_so() -> None:
+def test_with_a_result_of_a_gpu_it_no_longer_says_so() -> None:
     ran = event("quantized-fp8[gpt]", details={part_reports.MEMORY: 3 * 2**20})
     text = part_reports.markdown(GPU, [taken(ran, part=GPU, device="gpu")])
     assert "Never run" not in text
@@ -41,7 +41,7 @@ def test_a_broken_check_is_told_with_its_cause() -> None:
     assert "| restore-tp1-to-tp2 | ✓ |" in table
 
 
-def test_the_same_evidence_gives_the_same_text_in_any_order() -> None:
+def test_the_same_results_give_the_same_text_in_any_order() -> None:
     found = [taken(ONE), replace(taken(ONE), cell="compat-0.16-modelopt0.42")]
     assert part_reports.markdown(RANKS, found) == part_reports.markdown(RANKS, found[::-1])
 

@@ -1,5 +1,5 @@
-"""Pictures and badges say what the evidence says, and nothing that a text slips in. All evidence
-here is made up."""
+"""Pictures and badges say what the results say, and nothing that a text slips in. All results
+here are made up."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import pytest
 import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
-from support import HOSTILE, event, stand_in_cell, stand_in_evidence
+from support import HOSTILE, event, stand_in_cell, stand_in_result
 
 from mcore_compat.publish import pictures
 from mcore_compat.publish.collation import Collated, collate
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.levels import Level
+from mcore_compat.results.result import Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def made(*found: Evidence) -> Collated:
+def made(*found: Result) -> Collated:
     return collate(found, [stand_in_cell()], snapshot.matrix(), snapshot.releases())
 
 
-def restoring(works: int, broken: int = 0) -> Evidence:
+def restoring(works: int, broken: int = 0) -> Result:
     families = ["gpt", "mla-moe", "llama4-moe", "hybrid-mamba"]
     outcomes = ["works"] * works + ["broken"] * broken
     rows = [event(f"restore[{f}]", o) for f, o in zip(families, outcomes, strict=False)]
     rows += [event(f"restore[{f}]", "unsupported") for f in families[len(outcomes) :]]
-    return stand_in_evidence(*rows)
+    return stand_in_result(*rows)
 
 
 def parsed(text: str) -> tuple[ET.Element, list[str]]:
@@ -39,7 +39,7 @@ def parsed(text: str) -> tuple[ET.Element, list[str]]:
     return root, [t.text or "" for t in root.iter(f"{SVG}text")]
 
 
-def picture(*found: Evidence) -> str:
+def picture(*found: Result) -> str:
     return pictures.texts(made(*found))["pictures/matrix-host.svg"]
 
 
@@ -85,7 +85,7 @@ def test_badges_count_the_series_with_which_quantized_state_comes_back() -> None
     other = json.loads(texts["badges/host/mcore-0.17.json"])
     assert (other["message"], other["color"]) == ("untested", "grey")
     newest = json.loads(texts["badges/host/newest.json"])
-    assert newest["message"] == "checkpoints restore, no quantized state comes back"
+    assert newest["message"] == "checkpoints restore, but no quantized state"
 
 
 def test_hostile_text_is_text_in_a_badge() -> None:
@@ -117,7 +117,7 @@ def test_text_can_be_read_on_its_square(level: Level) -> None:
         assert (other + 0.05) / (one + 0.05) >= 4.5
 
 
-def test_same_evidence_same_bytes() -> None:
+def test_same_results_same_bytes() -> None:
     one, two = restoring(4), replace(restoring(2, 1), cell="compat-0.15-modelopt0.41")
     assert pictures.texts(made(one, two)) == pictures.texts(made(two, one))
 

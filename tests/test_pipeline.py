@@ -28,8 +28,8 @@ from mcore_compat.environments import creation, toolkits
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
 from mcore_compat.resolve import refusal
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import gpu_slots, machine, memory, pipeline
 from mcore_compat.run.context import Context, Options
 
@@ -65,8 +65,8 @@ class Stages:
             uv=Path("uv"),
         )
 
-    def stored(self, device: str = "host") -> Evidence:
-        return store.load(evidence.path_of(CELL, device, self.workspace.results))
+    def stored(self, device: str = "host") -> Result:
+        return store.load(result_path(CELL, device, self.workspace.results))
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def test_an_unbuildable_package_ends_the_cell_with_what_would_help(stages: Stage
     key = Key(package="p", version="1", torch="2.9.1", python="3.12", cuda=12)
     stages.wheel = Unbuildable(key=key, reason="p 1 needs nvcc 12.4; found none", help="install it")
     outcome = ran(stages)
-    assert outcome.evidence.outcome is CellOutcome.UNBUILDABLE
-    assert outcome.evidence.reason is not None
-    assert outcome.evidence.reason.help == "install it"
+    assert outcome.result.outcome is CellOutcome.UNBUILDABLE
+    assert outcome.result.reason is not None
+    assert outcome.result.reason.help == "install it"
     assert stages.suite.runs == 0
 
 
@@ -105,7 +105,7 @@ def test_a_reason_names_no_folder_of_this_machine(stages: Stages) -> None:
     key = Key(package="p", version="1", torch="2.9.1", python="3.12", cuda=12)
     where = files.home() / "build" / "x" / "lib" / "python3.12" / "site-packages" / "te" / "a.so"
     stages.wheel = Unbuildable(key=key, reason=f"OSError: {where}: undefined symbol: b", help="")
-    reason = ran(stages).evidence.reason
+    reason = ran(stages).result.reason
     assert reason is not None
     assert reason.message == "OSError: te/a.so: undefined symbol: b"
 
@@ -140,7 +140,7 @@ def test_a_check_that_the_machine_killed_for_memory_is_no_verdict(
         assert stages.stored().outcome is CellOutcome.ERROR
         assert [c.check for c in stages.stored().checks] == ["build-default[gpt]"]
     else:
-        assert ran(stages).evidence.outcome is CellOutcome.INCOMPATIBLE
+        assert ran(stages).result.outcome is CellOutcome.INCOMPATIBLE
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_gpu_that_fails_is_no_verdict_of_the_cell(gpu: Stages) -> None:
     assert [c.check for c in stored.checks] == ["build-default[gpt]"]
 
 
-def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_evidence_of_a_host(
+def test_a_suite_that_finds_no_gpu_where_one_was_taken_is_no_result_of_a_host(
     gpu: Stages,
 ) -> None:
     with pytest.raises(InfrastructureError, match="no GPU can be used"):
@@ -207,7 +207,7 @@ class TestWhatIsThereAlready:
         stages.wheel = Unbuildable(key=key, reason="p 1 does not link", help="")
 
     def test_what_was_built_once_is_never_unbuildable(self, stages: Stages) -> None:
-        good = ran(stages).evidence
+        good = ran(stages).result
         self.unbuildable(stages)
         with pytest.raises(InfrastructureError, match="was built and run with the same lock"):
             ran(stages, force=True)
@@ -219,20 +219,20 @@ class TestWhatIsThereAlready:
         # No index is here to hold the resolver's refusal against.
         monkeypatch.setattr(refusal, "contradiction", lambda *_: None)
         self.unbuildable(stages)
-        assert ran(stages, only="restore*").evidence.outcome is CellOutcome.UNBUILDABLE
+        assert ran(stages, only="restore*").result.outcome is CellOutcome.UNBUILDABLE
         assert not stages.workspace.results.exists()
         stages.wheel = None
         stages.workspace.lock(CELL).unlink()
         stages.resolver = processes.Completed(
             argv=(), returncode=1, output="No solution found: a needs b", seconds=0
         )
-        assert ran(stages, only="restore*").evidence.outcome is CellOutcome.UNRESOLVABLE
+        assert ran(stages, only="restore*").result.outcome is CellOutcome.UNRESOLVABLE
         assert not stages.workspace.results.exists()
 
     def test_what_it_says_otherwise_is_asked_a_second_time(self, stages: Stages) -> None:
         ran(stages)
         stages.suite.events[1] = event("restore[gpt]", "broken")
-        assert ran(stages, force=True).evidence.outcome is CellOutcome.INCOMPATIBLE
+        assert ran(stages, force=True).result.outcome is CellOutcome.INCOMPATIBLE
         assert stages.suite.runs == 3
 
     def test_what_it_says_as_well_is_not(self, stages: Stages) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from support import ROOT, event, stand_in_evidence
+from support import ROOT, event, stand_in_result
 
 from mcore_compat.analysis import doctor
 from mcore_compat.analysis.published import Compatibility
@@ -171,7 +171,7 @@ def test_the_lines_work_in_a_shell(tmp_path: Path) -> None:
 
 def known(variables: Mapping[str, str] | None) -> Compatibility:
     declared = matrix.load(ROOT / "constraints" / "matrix.toml")
-    found = replace(stand_in_evidence(event("restore[gpt]")), variables=variables)
+    found = replace(stand_in_result(event("restore[gpt]")), variables=variables)
     return Compatibility(
         schema="1.0.0",
         made_by="a test",

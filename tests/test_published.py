@@ -23,12 +23,12 @@ from test_doctor import published_of
 
 import mcore_compat
 from mcore_compat.analysis import published
-from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.publish import compatibility_json, csv_and_constraints
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result
 
 HOSTILE = "=cmd|'/C calc'!A1 <script>alert(1)</script> \x1b[31m‮"
 
@@ -46,7 +46,7 @@ def family(name: str, works: bool = True) -> Any:
 
 
 @pytest.fixture
-def found() -> list[Evidence]:
+def found() -> list[Result]:
     """One cell that restores, one that does not, and one that came to no checks."""
     installed = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "torch": "2.9.1"}
     reason = Reason(kind="unresolvable", message=HOSTILE, help="")
@@ -57,12 +57,12 @@ def found() -> list[Evidence]:
     ]
 
 
-def written(found: Iterable[Evidence]) -> str:
+def written(found: Iterable[Result]) -> str:
     all_ = collate(found, [], snapshot.matrix(), snapshot.releases())
     return "".join(compatibility_json.text(all_))
 
 
-def made(found: list[Evidence]) -> dict[str, Any]:
+def made(found: list[Result]) -> dict[str, Any]:
     text = written(found)
     assert text == written(reversed(found))
     loaded: dict[str, Any] = json.loads(text)
@@ -85,7 +85,7 @@ def test_the_schema_is_the_same_with_every_msgspec() -> None:
 
 
 def test_what_is_made_is_of_the_schema(
-    found: list[Evidence], validator: Draft202012Validator
+    found: list[Result], validator: Draft202012Validator
 ) -> None:
     assert list(validator.iter_errors(made(found))) == []
     assert list(validator.iter_errors(made([]))) == []
@@ -113,7 +113,7 @@ def test_what_is_made_is_of_the_schema(
     ],
 )
 def test_what_is_damaged_is_not_of_the_schema(
-    keys: list[str | int], value: Any, found: list[Evidence], validator: Draft202012Validator
+    keys: list[str | int], value: Any, found: list[Result], validator: Draft202012Validator
 ) -> None:
     whole = made(found)
     *path, last = keys
@@ -127,7 +127,7 @@ def test_what_is_damaged_is_not_of_the_schema(
     assert list(validator.iter_errors(whole))
 
 
-def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Path) -> None:
+def test_a_record_is_what_the_result_says(found: list[Result], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
     path.write_text(written(found), encoding="utf-8")
     known = mcore_compat.load(path)
@@ -145,9 +145,7 @@ def test_a_record_is_what_the_evidence_says(found: list[Evidence], tmp_path: Pat
     assert known.where(torch=">=3") == ()
 
 
-def test_what_does_not_exist_is_told_with_the_nearest(
-    found: list[Evidence], tmp_path: Path
-) -> None:
+def test_what_does_not_exist_is_told_with_the_nearest(found: list[Result], tmp_path: Path) -> None:
     path = tmp_path / "compatibility.json"
     path.write_text(written(found), encoding="utf-8")
     known = published.load(path)
@@ -177,7 +175,7 @@ def test_what_cannot_be_read_is_one_clear_error(
     path = tmp_path / "compatibility.json"
     if text is not None:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(EvidenceError, match=message):
+    with pytest.raises(ResultError, match=message):
         published.load(path)
 
 
@@ -187,7 +185,7 @@ def test_a_newer_minor_version_can_be_read(tmp_path: Path) -> None:
     assert published.load(path).cells == ()
 
 
-def test_a_frame_has_a_row_for_each_check(found: list[Evidence], tmp_path: Path) -> None:
+def test_a_frame_has_a_row_for_each_check(found: list[Result], tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="a frame needs pandas, which is optional")
     path = tmp_path / "compatibility.json"
     path.write_text(written(found), encoding="utf-8")
@@ -203,7 +201,7 @@ def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         published_of().frame()
 
 
-def test_the_table_has_a_row_for_each_family(found: list[Evidence]) -> None:
+def test_the_table_has_a_row_for_each_family(found: list[Result]) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_and_constraints.csv_text(found))))
     assert [(r["cell"], r["family"], r["restore"]) for r in rows] == [
         (found[1].cell, "gpt", "works"),
@@ -221,7 +219,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
     assert not set(value) & set("\r\n\t\x00\x1b")
 
 
-def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Evidence]) -> None:
+def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Result]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
     texts = csv_and_constraints.constraints(found, snapshot.installs())

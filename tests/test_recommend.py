@@ -70,7 +70,7 @@ def test_what_does_not_restore_is_never_recommended() -> None:
     assert not recommend.works(changed(CELLS[0], checks={}))
 
 
-def test_evidence_counts_before_age() -> None:
+def test_results_count_before_age() -> None:
     failing = cell("failing", ("state[gpt]",), mcore="0.20.0", modelopt="0.48.0")
     on_gpu = cell("on-gpu", device="gpu", mcore="0.12.3", modelopt="0.29.0")
     assert names("", (*CELLS, failing, on_gpu)) == ["on-gpu", "new", "mid", "old", "failing"]
@@ -219,7 +219,7 @@ def test_of_many_that_fail_a_few_are_named_and_of_a_whole_feature_none() -> None
     assert recommend.failing(whole, DEFAULT) == "quantize: all of it"
 
 
-def test_each_line_has_its_constraints_file_and_its_evidence(tmp_path: Path) -> None:
+def test_each_line_has_its_constraints_file_and_its_result(tmp_path: Path) -> None:
     folder = tmp_path / "constraints"
     folder.mkdir()
     (folder / "new.txt").write_text("# Use: x\ntorch==2.9.1\nrich==15.0.0\n")

@@ -1,4 +1,4 @@
-"""The table and the verdict say what the evidence says, and nothing a package may slip in."""
+"""The table and the verdict say what the results say, and nothing a package may slip in."""
 
 import io
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from mcore_compat.publish import compatibility_page, csv_and_constraints, report
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import answer, store, terminal_verdict, verdict, verdict_index
 from mcore_compat.results.better_cells import BetterCells
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def declared() -> Matrix:
     return snapshot.matrix()
 
 
-def shown(found: Evidence, others: tuple[Evidence, ...] = ()) -> str:
+def shown(found: Result, others: tuple[Result, ...] = ()) -> str:
     out = io.StringIO()
     instead = BetterCells((found, *others)).of(found.cell, found.pins)
     terminal_verdict.show(found, instead, Console(file=out, width=80, highlight=False))
@@ -60,7 +60,7 @@ def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> No
     assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in " ".join(shown(found).split())
 
 
-def test_without_evidence_there_is_still_a_table(declared: Matrix) -> None:
+def test_without_results_there_is_still_a_table(declared: Matrix) -> None:
     assert "\nNothing.\n" in compatibility_page.markdown(collate([], [], declared))
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ROOT, START, event
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.base.processes import Completed
 from mcore_compat.run import runner
 from mcore_compat.run.check_sets import GPU, MAIN, SUITE_LIMIT_S
@@ -190,7 +190,7 @@ def test_only_the_suites_own_word_for_it_is_an_end(tmp_path: Path, returncode: i
 
 def test_where_the_suite_says_an_error_its_first_line_is_told(tmp_path: Path) -> None:
     wrong = {"event": "error", "message": "--only: no check matches 'x'\nmore"}
-    with pytest.raises(EvidenceError) as caught:
+    with pytest.raises(ResultError) as caught:
         run_suite(SuiteProcess([START, wrong]), tmp_path)
     assert str(caught.value) == "the suite cannot run: --only: no check matches 'x'"
 

@@ -1,6 +1,6 @@
 """From a line to an answer over synthetic matrices: never wrong, never more runs than promised.
 
-All evidence here is made up; what runs a cell only looks it up.
+All results here are made up; what runs a cell only looks it up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 import snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import event, stand_in_cell, stand_in_evidence
+from support import event, stand_in_cell, stand_in_result
 
 from mcore_compat.analysis.bisect import release_line, search
 from mcore_compat.analysis.bisect.halving import CheckState
@@ -23,8 +23,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results.result import Reason, Result, empty_result
 
 G, B, S = CheckState.GOOD, CheckState.BAD, CheckState.SILENT
 CHECK = "restore[gpt]"
@@ -53,19 +52,19 @@ def line_over(axis: str, patches: bool, fixed: bool) -> ReleaseLine:
     return release_line.between(good, bad, FACTS, patches=patches)
 
 
-def evidence_of(state: CheckState, cell: Cell, how: str) -> Evidence:
-    """Evidence that says this of the check, in one of the ways in which evidence can."""
+def result_of(state: CheckState, cell: Cell, how: str) -> Result:
+    """A result that says this of the check, in one of the ways in which a result can."""
     if state is G:
-        return stand_in_evidence(event(CHECK), cell=cell)
+        return stand_in_result(event(CHECK), cell=cell)
     if state is B:
-        return stand_in_evidence(event(CHECK, how), cell=cell)
+        return stand_in_result(event(CHECK, how), cell=cell)
     if how in ("unresolvable", "unbuildable"):
         return replace(
-            evidence.start(cell, device_class="host"),
+            empty_result(cell, device_class="host"),
             outcome=CellOutcome(how),
             reason=Reason(kind=how, message="a made-up reason", help=""),
         )
-    return stand_in_evidence(event(CHECK, how), cell=cell)
+    return stand_in_result(event(CHECK, how), cell=cell)
 
 
 BAD_HOW = ("broken", "crashed", "timed-out")
@@ -78,7 +77,7 @@ class Synthetic:
 
     line: ReleaseLine
     states: list[CheckState]
-    evidence: list[Evidence]
+    results: list[Result]
     known: set[int]
 
     def found(self, *, run: bool = True) -> SearchResult:
@@ -98,7 +97,7 @@ class Synthetic:
 
     def seen(self, place: int) -> PointState:
         cell = self.line.points[place].cell
-        return search.seen_in(self.evidence[place], CHECK, cell, "made up")
+        return search.seen_in(self.results[place], CHECK, cell, "made up")
 
     def price(self, found: SearchResult) -> int:
         """What may be run: the ends that are not known, log2, and each that was silent."""
@@ -126,7 +125,7 @@ def synthetic(draw: st.DrawFn, *, monotone: bool, ends_known: bool | None = None
     made = []
     for point, state in zip(over.points, states, strict=True):
         how = draw(st.sampled_from(SILENT_HOW if state is S else BAD_HOW))
-        made.append(evidence_of(state, point.cell, how))
+        made.append(result_of(state, point.cell, how))
     known = draw(st.sets(st.integers(0, count - 1)))
     if ends_known or (ends_known is None and draw(st.booleans())):
         known |= {0, count - 1}
@@ -224,7 +223,7 @@ def test_a_search_that_is_wrong_would_be_caught(
     over = line_over("nvidia-modelopt", True, False)
     count = len(over.points)
     states = [G] * (count - 2) + [B] * 2
-    made = [evidence_of(s, p.cell, "broken") for s, p in zip(states, over.points, strict=True)]
+    made = [result_of(s, p.cell, "broken") for s, p in zip(states, over.points, strict=True)]
     case = Synthetic(over, states, made, {0, count - 1})
     assert len(case.found().ran) <= case.price(case.found())
 
@@ -253,7 +252,7 @@ def test_a_search_that_is_wrong_would_be_caught(
 def at_ends(first: CheckState, last: CheckState, how: str = "broken", **options: bool) -> Synthetic:
     over = line_over("nvidia-modelopt", False, options.get("fixed", False))
     states = [first, *[S] * (len(over.points) - 2), last]
-    made = [evidence_of(s, p.cell, how) for s, p in zip(states, over.points, strict=True)]
+    made = [result_of(s, p.cell, how) for s, p in zip(states, over.points, strict=True)]
     return Synthetic(over, states, made, set())
 
 
@@ -298,7 +297,7 @@ def test_a_good_end_that_fails_is_the_only_cell_that_is_run() -> None:
 @pytest.mark.parametrize("how", SILENT_HOW)
 def test_an_end_that_cannot_be_asked_is_neither(how: str) -> None:
     case = at_ends(G, B)
-    case.evidence[-1] = evidence_of(S, case.line.points[-1].cell, how)
+    case.results[-1] = result_of(S, case.line.points[-1].cell, how)
     with pytest.raises(UsageError, match=f"is {how} there.*neither good nor bad") as caught:
         case.found()
     assert "\n" not in str(caught.value)
@@ -324,12 +323,12 @@ def test_where_what_is_held_decides_it_is_said() -> None:
         )
 
 
-# What evidence says of a check
+# What a result says of a check
 
 
 def said(*events: dict[str, object], pattern: str = "restore*") -> PointState:
     cell = stand_in_cell()
-    return search.seen_in(stand_in_evidence(*events, cell=cell), pattern, cell, "here")
+    return search.seen_in(stand_in_result(*events, cell=cell), pattern, cell, "here")
 
 
 @pytest.mark.parametrize(
@@ -369,9 +368,9 @@ def test_the_failure_is_of_the_check_that_failed() -> None:
     assert seen.failed[0].check == "restore[mla-moe]"
 
 
-def test_evidence_of_another_combination_says_nothing() -> None:
+def test_a_result_of_another_combination_says_nothing() -> None:
     """As where a cell had to give way to the next stack of its series."""
-    found = stand_in_evidence(event(CHECK), cell=stand_in_cell(modelopt="0.41.0"))
+    found = stand_in_result(event(CHECK), cell=stand_in_cell(modelopt="0.41.0"))
     other = stand_in_cell(modelopt="0.40.0")
     seen = search.seen_in(found, CHECK, other, "here")
     assert seen.state is S

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from mcore_compat.base import file_group, foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.results import evidence, fingerprint, large_values, store
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results import fingerprint, large_values, store
+from mcore_compat.results.result import CheckResult, Failure, Result, empty_result
 
 LARGE = {"signature": "x" * 1000}
 
@@ -38,7 +38,7 @@ def cell(modelopt: str) -> Cell:
     )
 
 
-def made(modelopt: str, details: dict[str, Any]) -> Evidence:
+def made(modelopt: str, details: dict[str, Any]) -> Result:
     check = CheckResult(
         check="private-names",
         kind="private-names",
@@ -49,7 +49,7 @@ def made(modelopt: str, details: dict[str, Any]) -> Evidence:
         failure=None,
         details=details,
     )
-    base = evidence.start(cell(modelopt), device_class="host")
+    base = empty_result(cell(modelopt), device_class="host")
     return replace(base, outcome=CellOutcome.UNTESTED, checks=(check,))
 
 
@@ -80,7 +80,7 @@ values = st.recursive(
 def test_whatever_was_recorded_comes_back(
     tmp_path_factory: pytest.TempPathFactory, details: dict[str, Any], length: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("evidence")
+    folder = tmp_path_factory.mktemp("results")
     details["long"] = "y" * length
     details["looks like a digest"] = {"shared": "0123456789abcdef"}
     into: dict[str, str] = {}
@@ -120,7 +120,7 @@ def test_a_missing_value_is_named_with_the_way_out(tmp_path: Path) -> None:
     (value,) = kept(tmp_path)
     value.unlink()
     large_values.read.cache_clear()
-    with pytest.raises(EvidenceError, match=rf"{value.name} cannot be read, .*--force"):
+    with pytest.raises(ResultError, match=rf"{value.name} cannot be read, .*--force"):
         store.load(path)
     assert store.load(path, whole=False).cell == "compat-0.16-modelopt0.41"
 
@@ -130,7 +130,7 @@ def test_a_corrupt_value_is_named_and_the_next_run_puts_it_right(tmp_path: Path)
     (value,) = kept(tmp_path)
     value.write_text("{}\n")
     large_values.read.cache_clear()
-    with pytest.raises(EvidenceError, match=rf"{value.name} is corrupt"):
+    with pytest.raises(ResultError, match=rf"{value.name} is corrupt"):
         store.load(path)
     store.save(made("0.41", {"of": LARGE}), tmp_path)
     assert store.load(path).checks[0].details["of"] == LARGE
@@ -163,7 +163,7 @@ def test_a_packed_row_shows_how_the_check_ended_and_has_the_rest_apart(tmp_path:
     assert row["outcome"] == before.checks[0].outcome
     assert (store.load(path), store.load(path, whole=False)) == (before, quick)
     path.write_text(path.read_text().replace(row["shared"], "0" * 16))
-    with pytest.raises(EvidenceError, match=r"0{16}.json cannot be read"):
+    with pytest.raises(ResultError, match=r"0{16}.json cannot be read"):
         store.load(path, whole=False)
 
 
@@ -181,7 +181,7 @@ def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
     assert store.load_all(tmp_path)[0].checks[0].details["of"] == odd
 
 
-def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
+def test_values_that_no_result_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
     store.save(made("0.40", {"of": LARGE}), tmp_path)
     store.save(made("0.41", {"of": {**LARGE, "more": 1}}), tmp_path)
     large_values.pack(tmp_path)
@@ -195,7 +195,7 @@ def test_values_that_no_evidence_names_are_dropped_packed_or_not(tmp_path: Path)
     assert [len(e.checks) for e in store.load_all(tmp_path)] == [1, 1]
 
 
-def test_evidence_of_two_machines_is_put_together_by_copying(tmp_path: Path) -> None:
+def test_results_of_two_machines_are_put_together_by_copying(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     store.save(made("0.40", {"of": LARGE}), here)
     large_values.pack(here)
@@ -237,19 +237,19 @@ def test_a_corrupt_pack_is_named_and_a_run_puts_it_right(tmp_path: Path) -> None
     pack.write_text(pack.read_text().replace("xxx", "yyy", 1))
     large_values._pack.cache_clear()
     large_values.read.cache_clear()
-    with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
+    with pytest.raises(ResultError, match=rf"{pack.name} is corrupt"):
         store.load(path)
-    with pytest.raises(EvidenceError, match=rf"{pack.name} is corrupt"):
+    with pytest.raises(ResultError, match=rf"{pack.name} is corrupt"):
         large_values.pack(tmp_path)
     store.save(before, tmp_path)
     large_values.pack(tmp_path)
     assert store.load(path) == before
 
 
-def test_nothing_is_dropped_where_some_evidence_cannot_be_read(tmp_path: Path) -> None:
+def test_nothing_is_dropped_where_some_result_cannot_be_read(tmp_path: Path) -> None:
     path = store.save(made("0.40", {"of": LARGE}), tmp_path)
     path.write_text("{")
     there = kept(tmp_path)
-    with pytest.raises(EvidenceError, match=r"host\.json is corrupt"):
+    with pytest.raises(ResultError, match=r"host\.json is corrupt"):
         large_values.pack(tmp_path)
     assert kept(tmp_path) == there

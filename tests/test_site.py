@@ -1,5 +1,5 @@
-"""The site's pages say what the evidence says, the same bytes each time, and nothing that a
-package slips in. All evidence here is made up but where it says so."""
+"""The site's pages say what the results say, the same bytes each time, and nothing that a
+package slips in. All results here are made up but where it says so."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
-from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_evidence, write_folder
+from support import HOSTILE, event, hostile_event, stand_in_cell, stand_in_result, write_folder
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.publish import site
 from mcore_compat.publish.collation import Collated, collate
 from mcore_compat.publish.rendering import address, issue, render, script_json, shown
 from mcore_compat.publish.site import choose, index, series, staleness
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 
-def made(*found: Evidence) -> Collated:
+def made(*found: Result) -> Collated:
     cells = [stand_in_cell(), stand_in_cell("0.17.1")]
     return collate(found, cells, snapshot.matrix(), snapshot.releases())
 
 
-def pages(*found: Evidence) -> dict[str, str]:
+def pages(*found: Result) -> dict[str, str]:
     return dict(site.pages(Site(made(*found), {})))
 
 
@@ -53,8 +53,8 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def hostile() -> Evidence:
-    return stand_in_evidence(
+def hostile() -> Result:
+    return stand_in_result(
         event("restore[gpt]"),
         hostile_event("restore[mla-moe]"),
         event("inference-numbers[gpt]", "unsupported", reason=HOSTILE),
@@ -100,13 +100,13 @@ def test_an_issue_is_linked_and_nothing_else_is() -> None:
     assert issue("not reported") == issue("javascript:alert(1)") == ""
 
 
-def test_evidence_of_no_cell_names_no_file() -> None:
+def test_a_result_of_no_cell_names_no_file() -> None:
     bad = replace(hostile(), cell="compat-../../x")
-    with pytest.raises(EvidenceError, match="is not the name of a cell"):
+    with pytest.raises(ResultError, match="is not the name of a cell"):
         pages(bad)
 
 
-def test_the_same_evidence_makes_the_same_bytes() -> None:
+def test_the_same_results_make_the_same_bytes() -> None:
     one, two = hostile(), replace(hostile(), cell="compat-0.15-modelopt0.41")
     assert pages(one, two) == pages(two, one)
 
@@ -120,7 +120,7 @@ def test_an_untested_cell_has_a_page_that_says_so() -> None:
 
 def test_which_versions_to_use_is_a_command_that_installs_transformer_engine_too() -> None:
     installed = {"megatron-core": "0.16.1", "nvidia-modelopt": "0.41.0", "transformer-engine": "2"}
-    found = replace(stand_in_evidence(event("restore[gpt]")), installed=installed)
+    found = replace(stand_in_result(event("restore[gpt]")), installed=installed)
     text = dict(choose.pages(Site(made(found), {})))["choose.html"]
     command = f"pip install -c {found.cell}.txt {' '.join(installed)}"
     assert text.count(command) == 2  # in the page, and in what its script reads
@@ -128,7 +128,7 @@ def test_which_versions_to_use_is_a_command_that_installs_transformer_engine_too
 
 def test_needs_gpu_never_counts_as_works() -> None:
     asked = event("inference-numbers[gpt]", "needs-gpu", feature="inference")
-    e = stand_in_evidence(event("restore[gpt]"), asked)
+    e = stand_in_result(event("restore[gpt]"), asked)
     text = pages(e)["cells/compat-0.16-modelopt0.41.html"]
     assert "1 work, 0 fail or are blocked, <b>1 need a GPU</b>" in text
     squares = index.squares(Site(made(e), {}), "host").values()
@@ -136,7 +136,7 @@ def test_needs_gpu_never_counts_as_works() -> None:
     assert "GPU –" in square.shown.lines
 
 
-def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
+def test_an_outdated_result_is_marked_on_its_square_and_page() -> None:
     e = hostile()
     all_ = made(e)
     why = staleness.stale(all_, "another suite", {e.cell: "l"})
@@ -148,9 +148,9 @@ def test_stale_evidence_is_marked_on_its_square_and_page() -> None:
 
 
 def test_a_page_says_what_to_take_instead() -> None:
-    bad = stand_in_evidence(event("restore[gpt]", "broken"))
-    near = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.16.1", "0.40.0"))
-    far = stand_in_evidence(event("restore[gpt]"), cell=stand_in_cell("0.14.0", "0.31.0"))
+    bad = stand_in_result(event("restore[gpt]", "broken"))
+    near = stand_in_result(event("restore[gpt]"), cell=stand_in_cell("0.16.1", "0.40.0"))
+    far = stand_in_result(event("restore[gpt]"), cell=stand_in_cell("0.14.0", "0.31.0"))
     found = dict(site.pages(Site(made(bad, near, far), {})))
     page = found[f"cells/{bad.cell}.html"]
     assert page.count("<dt>instead</dt>") == 1
@@ -161,8 +161,8 @@ def test_a_page_says_what_to_take_instead() -> None:
 
 def test_a_series_says_what_it_broke_and_fixed() -> None:
     cell = stand_in_cell("0.16.1", "0.40.0")
-    old = stand_in_evidence(event("restore[gpt]"), event("x", "broken"), cell=cell)
-    new = stand_in_evidence(event("restore[gpt]", "broken"), event("x"))
+    old = stand_in_result(event("restore[gpt]"), event("x", "broken"), cell=cell)
+    new = stand_in_result(event("restore[gpt]", "broken"), event("x"))
     there = series.against("nvidia-modelopt", [old], [new])
     assert there is not None
     assert there.exact

@@ -4,7 +4,7 @@ here are made up."""
 from __future__ import annotations
 
 import pytest
-from support import CONDITION, event, stand_in_evidence
+from support import CONDITION, event, stand_in_result
 from test_bisecting import CHECK, World, said_of, world
 from test_line import cell, facts, names
 
@@ -15,7 +15,7 @@ from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.analysis.bisect.search import PointState
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context, Options
 from mcore_compat.run.pipeline import Outcome
@@ -101,12 +101,12 @@ def outcomes(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """By cell's name: how the check ends; what is not named works."""
     found: dict[str, str] = {}
 
-    def evidence(of: Cell) -> Evidence:
-        return stand_in_evidence(event(CHECK, found.get(of.name, "works")), cell=of)
+    def result(of: Cell) -> Result:
+        return stand_in_result(event(CHECK, found.get(of.name, "works")), cell=of)
 
     def run_cell(name: str, options: Options, context: Context) -> Outcome:
         world.ran.append(name)
-        return Outcome(evidence=evidence(pipeline.chosen(name, context)))
+        return Outcome(result=result(pipeline.chosen(name, context)))
 
     monkeypatch.setattr(pipeline, "run_cell", run_cell)
     return found

@@ -1,4 +1,4 @@
-"""What is known of cells before they run. The wheels and the evidence here are made up."""
+"""What is known of cells before they run. The wheels and the results here are made up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import snapshot
-from support import event, stand_in_evidence
+from support import event, stand_in_result
 
 from mcore_compat.base import files, processes
 from mcore_compat.core import combinations
@@ -68,9 +68,9 @@ def ran(
     check_set: CheckSet = MAIN,
     device: Literal["host", "gpu"] = "host",
 ) -> None:
-    """Evidence of a check set in the cell, with a wheel of that digest."""
+    """A result of a check set in the cell, with a wheel of that digest."""
     workspace = context.workspace
-    made = stand_in_evidence(event("restore[gpt]"), cell=cell)
+    made = stand_in_result(event("restore[gpt]"), cell=cell)
     found = dataclasses.replace(
         made,
         outcome=made.outcome if check_set is MAIN else CellOutcome.UNTESTED,

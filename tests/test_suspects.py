@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from support import CONDITION, event, stand_in_cell, stand_in_evidence
+from support import CONDITION, event, stand_in_cell, stand_in_result
 
 from mcore_compat.analysis import declarations, explanation, suspects
 from mcore_compat.analysis.bisect.halving import CheckState
@@ -16,8 +16,8 @@ from mcore_compat.core import pins
 from mcore_compat.core.cells import Request, format_name, parse_name, plain_name
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish import issue_drafts
-from mcore_compat.results.evidence import Evidence, Failure, Record
 from mcore_compat.results.repairs import Tried
+from mcore_compat.results.result import Failure, Record, Result
 from mcore_compat.schedule import repairing
 from mcore_compat.schedule.repairing import Trials
 
@@ -58,10 +58,10 @@ def test_a_failure_points_at_whose_name_or_innermost_frame_it_is(
     assert found == ("transformers",) * named
 
 
-def there(**modules: list[str]) -> Evidence:
+def there(**modules: list[str]) -> Result:
     record = Record(seconds=0.1, failure=None, details=modules)
     installed = dict.fromkeys(INSTALLED, "1.0")
-    return replace(stand_in_evidence(), installed=installed, records={"modules": record})
+    return replace(stand_in_result(), installed=installed, records={"modules": record})
 
 
 def test_a_module_is_of_the_package_whatever_it_is_spelt_with() -> None:
@@ -84,10 +84,10 @@ def test_a_module_that_a_package_gave_up_is_still_its() -> None:
 
 
 @pytest.fixture
-def cell(made: Callable[..., Evidence]) -> Callable[..., Evidence]:
+def cell(made: Callable[..., Result]) -> Callable[..., Result]:
     """A cell with a transformers: fails for it, or works."""
 
-    def make(modelopt: str, transformers: str, outcome: str, name: str = "") -> Evidence:
+    def make(modelopt: str, transformers: str, outcome: str, name: str = "") -> Result:
         told = {
             "type": "AttributeError",
             "message": "module 'transformers.modeling_utils' has no attribute 'Conv1D'",
@@ -104,18 +104,18 @@ def cell(made: Callable[..., Evidence]) -> Callable[..., Evidence]:
     return make
 
 
-def only(results: list[Evidence]) -> Explained:
+def only(results: list[Result]) -> Explained:
     (one,) = explanation.explain(results)
     return one
 
 
-def drafts(results: list[Evidence]) -> Mapping[str, str]:
+def drafts(results: list[Result]) -> Mapping[str, str]:
     found = declarations.findings(results, explanation.explain(results), Releases({}))
     return issue_drafts.texts(found, {e.cell: e for e in results})
 
 
 def test_a_pin_and_an_axis_that_move_together_are_rivals_until_a_cell_decides(
-    cell: Callable[..., Evidence],
+    cell: Callable[..., Result],
 ) -> None:
     found = [
         cell("0.31.0", "4.57.1", "broken"),
@@ -141,7 +141,7 @@ def test_a_pin_and_an_axis_that_move_together_are_rivals_until_a_cell_decides(
 
 
 def test_where_the_pin_decides_with_an_axis_the_rule_names_both(
-    cell: Callable[..., Evidence],
+    cell: Callable[..., Result],
 ) -> None:
     one = only(
         [
@@ -154,7 +154,7 @@ def test_where_the_pin_decides_with_an_axis_the_rule_names_both(
     assert not one.undecided
 
 
-def test_the_axis_stays_where_the_pin_is_cleared(cell: Callable[..., Evidence]) -> None:
+def test_the_axis_stays_where_the_pin_is_cleared(cell: Callable[..., Result]) -> None:
     found = [
         cell("0.31.0", "4.57.1", "broken"),
         cell("0.31.0", "4.53.3", "broken", "compat-0.16-modelopt0.31-with-transformers@4.53.3"),
@@ -164,7 +164,7 @@ def test_the_axis_stays_where_the_pin_is_cleared(cell: Callable[..., Evidence]) 
     assert ("nvidia-modelopt",) in {rule.axes for rule in one.rules}
 
 
-def test_a_pin_that_nothing_points_at_is_only_named(made: Callable[..., Evidence]) -> None:
+def test_a_pin_that_nothing_points_at_is_only_named(made: Callable[..., Result]) -> None:
     results = []
     for modelopt, rich, outcome in (("0.31.0", "2.0", "broken"), ("0.33.0", "1.0", "works")):
         of = replace(stand_in_cell(), name=f"compat-0.16-modelopt{modelopt[:4]}", modelopt=modelopt)
@@ -227,7 +227,7 @@ def test_what_cannot_be_asked_between_narrows_what_is_asked_for() -> None:
 def test_what_is_not_there_any_more_is_not_mended(before: str, after: str, lost: bool) -> None:
     told = {"works-with": CONDITION}
     one, other = (
-        stand_in_evidence(event("restore[gpt]", word, condition=told.get(word))).checks
+        stand_in_result(event("restore[gpt]", word, condition=told.get(word))).checks
         for word in (before, after)
     )
     found = repairing.lost(one, {check.check: check for check in other})

@@ -23,8 +23,8 @@ from mcore_compat.environments import creation, wheelhouse
 from mcore_compat.environments.te_extension import stand_in
 from mcore_compat.environments.wheelhouse import Key, Wheel
 from mcore_compat.resolve.locks import Lock, Pin
-from mcore_compat.results import comparison, evidence, store, terminal_verdict, verdict
-from mcore_compat.results.evidence import LEFT_OUT, REAL, STAND_IN, Evidence
+from mcore_compat.results import comparison, store, terminal_verdict, verdict
+from mcore_compat.results.result import LEFT_OUT, REAL, STAND_IN, Result, result_path
 from mcore_compat.run import machine, pipeline, te_extension
 from mcore_compat.run.context import Context, Options
 
@@ -63,7 +63,7 @@ class Cells:
         return pipeline.run_cell(CELL.name, Options(**options), self.context(asked))
 
     def stored(self) -> str:
-        path = evidence.path_of(CELL.name, "host", self.workspace.results)
+        path = result_path(CELL.name, "host", self.workspace.results)
         return store.load(path).te_extension
 
 
@@ -109,13 +109,13 @@ def test_a_gpu_is_not_asked_with_a_stand_in(cells: Cells, monkeypatch: pytest.Mo
 
 
 def test_a_result_says_which_ran_and_gives_way_to_the_real_one_alone(cells: Cells) -> None:
-    assert cells.ran().evidence.te_extension == STAND_IN
+    assert cells.ran().result.te_extension == STAND_IN
     assert cells.stored() == STAND_IN
     assert cells.ran().fresh
-    assert cells.ran(REAL).evidence.te_extension == REAL, "it is not what was asked for"
+    assert cells.ran(REAL).result.te_extension == REAL, "it is not what was asked for"
     assert cells.stored() == REAL
     assert cells.ran().fresh, "what the real one showed holds for whoever does not choose"
-    assert cells.ran(force=True).evidence.te_extension == STAND_IN
+    assert cells.ran(force=True).result.te_extension == STAND_IN
     assert cells.stored() == REAL
     assert "and stays" in " ".join(cells.said)
     cells.ran(STAND_IN)
@@ -132,12 +132,12 @@ def test_what_tells_more_gives_way_where_it_does_not_hold(
 
 
 def test_only_the_real_one_tells_what_must_be_set(cells: Cells) -> None:
-    assert cells.ran().evidence.variables is None
-    assert cells.ran(REAL).evidence.variables == {}
+    assert cells.ran().result.variables is None
+    assert cells.ran(REAL).result.variables == {}
 
 
 def test_a_file_names_the_extension_only_where_it_is_a_stand_in(
-    made: Callable[..., Evidence],
+    made: Callable[..., Result],
 ) -> None:
     real = made(event("restore[gpt]"))
     assert "te_extension" not in store.dumps(real)
@@ -145,7 +145,7 @@ def test_a_file_names_the_extension_only_where_it_is_a_stand_in(
     assert store.parse(store.dumps(other), "x").te_extension == STAND_IN
 
 
-def test_what_a_stand_in_is_not_asked_is_no_difference(made: Callable[..., Evidence]) -> None:
+def test_what_a_stand_in_is_not_asked_is_no_difference(made: Callable[..., Result]) -> None:
     real = made(event("restore[gpt]"), event("import-te-abi"))
     other = dataclasses.replace(made(event("restore[gpt]"), ABI), te_extension=STAND_IN)
     nothing = comparison.Difference()
@@ -155,7 +155,7 @@ def test_what_a_stand_in_is_not_asked_is_no_difference(made: Callable[..., Evide
 
 
 def test_a_verdict_tells_what_stands_in_and_counts_it_for_no_gpu(
-    made: Callable[..., Evidence],
+    made: Callable[..., Result],
 ) -> None:
     result = made(event("restore[gpt]"), event("inference[gpt]", "needs-gpu"), ABI)
     out = io.StringIO()

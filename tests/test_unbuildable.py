@@ -65,14 +65,14 @@ def cell_of(context: Context) -> Cell:
 
 def ran(context: Context) -> pipeline.Outcome:
     outcome = pipeline.run_cell(NAME, Options(), context)
-    assert outcome.evidence.outcome is CellOutcome.UNBUILDABLE
+    assert outcome.result.outcome is CellOutcome.UNBUILDABLE
     return outcome
 
 
 def test_it_is_asked_again_once_there_is_a_toolkit(
     tools: StandIn, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = ran(context).evidence.reason
+    first = ran(context).result.reason
     assert first
     assert "needs nvcc 12.4; found none" in first.message
     assert "mcore-compat toolkit --cuda 12.4" in first.help
@@ -84,8 +84,8 @@ def test_it_is_asked_again_once_there_is_a_toolkit(
     tools.ends["build"] = ended(COMPILE_ERROR, 1)
     again = ran(context)
     assert not again.fresh
-    assert again.evidence.reason
-    assert again.evidence.reason.message == COMPILE_ERROR
+    assert again.result.reason
+    assert again.result.reason.message == COMPILE_ERROR
     assert ran(context).fresh
     assert tools.count == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import snapshot
-from support import event, stand_in_evidence
+from support import event, stand_in_result
 
 from mcore_compat.analysis.next_cell import UntestedCells
 from mcore_compat.core import combinations
@@ -36,8 +36,8 @@ def test_a_cell_has_the_name_that_runs_it() -> None:
     assert combinations.named(name, MATRIX, RELEASES).pins == {**NEWEST.pins, "torch": older}
 
 
-def test_a_cell_of_which_there_is_evidence_is_not_proposed() -> None:
-    found = stand_in_evidence(event("restore[gpt]"), cell=NEWEST)
+def test_a_cell_of_which_there_is_a_result_is_not_proposed() -> None:
+    found = stand_in_result(event("restore[gpt]"), cell=NEWEST)
     assert UntestedCells([found], MATRIX, RELEASES).named(NEWEST.pins) is None
 
 

@@ -19,7 +19,7 @@ from grades_support import (
     pins_of,
 )
 from msgspec import to_builtins
-from support import event, stand_in_cell, stand_in_evidence
+from support import event, stand_in_cell, stand_in_result
 
 from mcore_compat import cli
 from mcore_compat.analysis import untested_releases
@@ -125,7 +125,7 @@ def test_explain_of_a_cell_that_was_not_run_says_what_is_known_of_its_releases(
 
 def test_the_page_of_a_cause_lists_the_releases_with_their_grades() -> None:
     found = [
-        stand_in_evidence(event("restore[gpt]", outcome), cell=stand_in_cell(mcore))
+        stand_in_result(event("restore[gpt]", outcome), cell=stand_in_cell(mcore))
         for mcore, outcome in (("0.15.3", "works"), ("0.16.1", "broken"))
     ]
     cells = [stand_in_cell(mcore) for mcore in ("0.15.3", "0.16.1")]

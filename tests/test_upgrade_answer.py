@@ -1,4 +1,4 @@
-"""Go, go with changes, or no: what the answer is, and why. All evidence is made up."""
+"""Go, go with changes, or no: what the answer is, and why. All results are made up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from upgrade_support import (
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Undeclared
 from mcore_compat.core.profiles import Profile
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.upgrade import document, pins
 from mcore_compat.upgrade.checkpoints import named
 from mcore_compat.upgrade.reasons import Word
@@ -166,7 +166,7 @@ def test_a_cell_that_was_not_tested_is_a_no_that_names_it(gone: Cell) -> None:
         ({"complete": False}, "the run was interrupted"),
     ],
 )
-def test_evidence_that_does_not_hold_is_told_and_is_no_go(
+def test_a_result_that_does_not_hold_is_told_and_is_no_go(
     changed: dict[str, Any], why: str
 ) -> None:
     stale = replace(shows(TO, *GOOD), **changed)
@@ -191,7 +191,7 @@ def test_what_cannot_be_installed_is_a_no_with_its_reason_and_no_losses_of_its_o
     ],
 )
 def test_a_cell_in_which_nothing_was_asked_is_a_no_and_claims_nothing(
-    origin: Evidence, why: str
+    origin: Result, why: str
 ) -> None:
     made = answered(known([origin, shows(TO, *GOOD)], locks=[lock(TO)]))
     assert made.word is Word.NO

@@ -26,7 +26,7 @@ from upgrade_support import (
 
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.upgrade import document
 from mcore_compat.upgrade.checkpoints import Edges, Load, Place, Route, shortest
 from mcore_compat.upgrade.reasons import Word
@@ -37,7 +37,7 @@ MIDDLE = cell("compat-0.16-modelopt0.41.5", modelopt="0.41.5")
 
 
 def over(
-    *loads: Evidence, before: tuple[dict[str, Any], ...] = GOOD, after: Any = GOOD
+    *loads: Result, before: tuple[dict[str, Any], ...] = GOOD, after: Any = GOOD
 ) -> tuple[Word, dict[str, Route]]:
     """The answer, and each route by family and way."""
     found = [shows(FROM, *before), shows(TO, *after)]
@@ -46,7 +46,7 @@ def over(
     return made.word, {f"{r.family}:{r.way}": r for r in made.checkpoints.routes}
 
 
-def also(one: Evidence, other: Evidence) -> Evidence:
+def also(one: Result, other: Result) -> Result:
     """What a cell loaded of two others."""
     sources = {**one.sources, **other.sources}
     return replace(one, sources=sources, checks=(*one.checks, *other.checks))
@@ -234,7 +234,7 @@ def test_what_does_not_hold_any_more_is_no_go(changed: dict[str, str], state: st
     assert made.word is Word.CHANGES
 
 
-def test_evidence_of_another_device_class_says_nothing() -> None:
+def test_a_result_of_another_device_class_says_nothing() -> None:
     word, _ = over(replace(exchanged(TO, FROM, ALL_LOAD), device_class="gpu"))
     assert word is Word.CHANGES
 

@@ -1,5 +1,5 @@
 """The command `upgrade`: what it runs, prints and ends with. Cells, suites and exchanges stand in;
-the examples in `docs/` are made of the real evidence."""
+the examples in `docs/` are made of the real results."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from mcore_compat.exchange import drive
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.pipeline import Outcome
@@ -51,18 +51,18 @@ LOST = (GOOD[0], event("modelopt-state-int8[gpt]", "broken"))
 ARGV = ["upgrade", "0.16-modelopt0.41", "compat-0.16-modelopt0.42"]
 
 
-def real(of: Any, *events: dict[str, Any]) -> Evidence:
-    """Made-up evidence that holds for a real cell's lock and today's suite."""
+def real(of: Any, *events: dict[str, Any]) -> Result:
+    """A made-up result that holds for a real cell's lock and today's suite."""
     lock = locks.read(snapshot.WORKSPACE.lock(of.name))
     return replace(today(of, *events), lock=lock.digest)
 
 
-def today(of: Any, *events: dict[str, Any]) -> Evidence:
-    """Made-up evidence of today's suite, of a cell that has no lock."""
+def today(of: Any, *events: dict[str, Any]) -> Result:
+    """A made-up result of today's suite, of a cell that has no lock."""
     return replace(recorded(shows(of, *events)), suite=MAIN.digest(snapshot.WORKSPACE.suite))
 
 
-def loads(found: Sequence[Evidence]) -> Evidence:
+def loads(found: Sequence[Result]) -> Result:
     """FROM's checkpoints, all loaded in TO, with today's checks."""
     digests = {e.cell: e.lock for e in found}
     checks = exchange_run.digest(snapshot.WORKSPACE)
@@ -81,7 +81,7 @@ class Place:
         good = real(FROM, *GOOD), real(TO, *GOOD)
         self.keep(*good, loaded=loads(good))
 
-    def keep(self, *found: Evidence, loaded: Evidence | None = None) -> None:
+    def keep(self, *found: Result, loaded: Result | None = None) -> None:
         """These are all results there are."""
         shutil.rmtree(self.results, ignore_errors=True)
         for one in found:
@@ -94,7 +94,7 @@ class Place:
 
     def run(self, name: str, *_: Any) -> Outcome:
         self.ran.append(name)
-        return Outcome(evidence=store.load(evidence.path_of(name, "host", self.results)))
+        return Outcome(result=store.load(result_path(name, "host", self.results)))
 
     def exchange(
         self, work: Work, _: object, tell: Callable[[str], None]

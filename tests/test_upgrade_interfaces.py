@@ -1,4 +1,4 @@
-"""The interfaces that callers use, as an upgrade tells them. All evidence here is made up."""
+"""The interfaces that callers use, as an upgrade tells them. All results here are made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to blame for a loss: which cells are asked, what they say. All evidence is made up."""
+"""What is to blame for a loss: which cells are asked, what they say. All results are made up."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import comparison
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.upgrade import losses, trial
 
 BOTH = cell("compat-0.16-modelopt0.42-torch2.8", modelopt="0.42.0", torch="2.8.0")
 ALONE = cell("compat-0.16-modelopt0.41-torch2.8", torch="2.8.0")
 
 
-def blamed(*between: Evidence, run: losses.Run | None = None) -> losses.Loss:
+def blamed(*between: Result, run: losses.Run | None = None) -> losses.Loss:
     """The loss from FROM to the cell in which ModelOpt and torch move."""
     found = [shows(FROM, *GOOD), shows(BOTH, GOOD[0], FAILED), *between]
     of = known(found, (), [lock(FROM), lock(BOTH)])
@@ -55,7 +55,7 @@ def culprits(loss: losses.Loss) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     "changed", [{"suite": "old"}, {"complete": False}, {"outcome": CellOutcome.ERROR}]
 )
-def test_evidence_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
+def test_a_result_that_says_nothing_of_todays_suite_blames_nobody(changed: dict[str, Any]) -> None:
     loss = blamed(replace(shows(TO, GOOD[0], FAILED), **changed), shows(ALONE, *GOOD))
     assert culprits(loss) == [("nvidia-modelopt", "torch")]
     assert loss.blamed is not None
@@ -89,7 +89,7 @@ def test_what_was_not_asked_is_open_and_has_a_price() -> None:
 def test_only_what_is_open_is_run() -> None:
     ran: list[str] = []
 
-    def run(of: Cell) -> Evidence:
+    def run(of: Cell) -> Result:
         ran.append(of.name)
         return shows(ALONE, GOOD[0], FAILED)
 

@@ -1,4 +1,4 @@
-"""Numbers of two cells side by side. All evidence is made up."""
+"""Numbers of two cells side by side. All results are made up."""
 
 from __future__ import annotations
 

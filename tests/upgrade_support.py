@@ -1,4 +1,4 @@
-"""What the tests of `upgrade` share. All evidence here is made up."""
+"""What the tests of `upgrade` share. All results here are made up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import snapshot
 from loads_support import answer, loaded, nothing, source
-from support import event, record_event, stand_in_evidence
+from support import event, record_event, stand_in_result
 
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, Cell
@@ -19,7 +19,7 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.exchange import plan
 from mcore_compat.publish.collation import collate
 from mcore_compat.resolve.locks import Lock, Pin
-from mcore_compat.results.evidence import CheckResult, Evidence, Reason, start
+from mcore_compat.results.result import CheckResult, Reason, Result, empty_result
 from mcore_compat.upgrade.answer import UpgradeAnswer as Answered
 from mcore_compat.upgrade.answer import answer as answer_of
 from mcore_compat.upgrade.sides import UpgradeInputs
@@ -65,9 +65,9 @@ def lock(of: Cell, **others: str) -> Lock:
     )
 
 
-def shows(of: Cell, *events: dict[str, Any]) -> Evidence:
-    """Evidence that holds, with the cell's lock."""
-    return replace(stand_in_evidence(*events, cell=of), lock=lock(of).digest)
+def shows(of: Cell, *events: dict[str, Any]) -> Result:
+    """A result that holds, with the cell's lock."""
+    return replace(stand_in_result(*events, cell=of), lock=lock(of).digest)
 
 
 SIGNATURES = record_event(
@@ -78,16 +78,16 @@ SIGNATURES = record_event(
 """What each release has, so that something was recorded of it."""
 
 
-def recorded(found: Evidence) -> Evidence:
-    """Evidence as a suite leaves it, which came to its checks: with signatures."""
+def recorded(found: Result) -> Result:
+    """A result as a suite leaves it, which came to its checks: with signatures."""
     if not found.checks or "signatures" in found.records:
         return found
-    return replace(found, records=stand_in_evidence(SIGNATURES).records)
+    return replace(found, records=stand_in_result(SIGNATURES).records)
 
 
 def exchanged(
     target: Cell, origin: Cell, answers: Mapping[str, CheckResult], **fields: Any
-) -> Evidence:
+) -> Result:
     """What a cell loaded of another's."""
     given = {"lock": lock(target).digest, "cuda": target.cuda, **fields}
     of_origin = source(origin.pins, plan.WAYS, lock=lock(origin).digest)
@@ -106,14 +106,16 @@ LOADS = (exchanged(TO, FROM, ALL_LOAD),)
 """All of FROM's checkpoints load in TO."""
 
 
-def unresolvable(of: Cell) -> Evidence:
+def unresolvable(of: Cell) -> Result:
     reason = Reason(kind="unresolvable", message="the index says no", help="")
-    return replace(start(of, device_class="host"), outcome=CellOutcome.UNRESOLVABLE, reason=reason)
+    return replace(
+        empty_result(of, device_class="host"), outcome=CellOutcome.UNRESOLVABLE, reason=reason
+    )
 
 
 def known(
-    found: Sequence[Evidence],
-    loads: Sequence[Evidence] = (),
+    found: Sequence[Result],
+    loads: Sequence[Result] = (),
     locks: Sequence[Lock] | None = None,
     declared: Matrix = MATRIX,
     profile: Profile = DEFAULT,

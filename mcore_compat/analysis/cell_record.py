@@ -13,7 +13,7 @@ from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import Profile
-from mcore_compat.results.evidence import DEVICE_CLASSES
+from mcore_compat.results.result import DEVICE_CLASSES
 
 # The schema lists the values of today; newer values can be read, too.
 CellName = Annotated[str, Meta(pattern="^compat-")]

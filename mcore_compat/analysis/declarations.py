@@ -27,7 +27,7 @@ from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.core.releases import Releases
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 if TYPE_CHECKING:
     from mcore_compat.analysis.explanation import Explained
@@ -143,10 +143,10 @@ def _declared(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def findings(
-    evidence: Sequence[Evidence], explained: Sequence[Explained], releases: Releases
+    results: Sequence[Result], explained: Sequence[Explained], releases: Releases
 ) -> tuple[Finding, ...]:
     """Return all findings: failures first, in the order of `explained`."""
-    by_name = {e.cell: e for e in evidence}
+    by_name = {e.cell: e for e in results}
     pins = {name for failure in explained for name in failure.suspects}
 
     @functools.cache
@@ -154,14 +154,14 @@ def findings(
         return relations(package, version, releases, pins)
 
     broken = [_of_failure(failure, by_name, declared) for failure in explained]
-    return (*broken, *_out_of_range(evidence, explained, declared), *_undeclared(evidence))
+    return (*broken, *_out_of_range(results, explained, declared), *_undeclared(results))
 
 
 Declared = Callable[[str, str], tuple[Relation, ...]]
 """`relations` by package and version, cached."""
 
 
-def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: Declared) -> Finding:
+def _of_failure(failure: Explained, by_name: Mapping[str, Result], declared: Declared) -> Finding:
     cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
     between = {name: _between(by_name[name], failure, declared) for name in cells}
     kinds = {name: _kind(between[name], versions_of(by_name[name])) for name in cells}
@@ -182,12 +182,12 @@ def _of_failure(failure: Explained, by_name: Mapping[str, Evidence], declared: D
     )
 
 
-def versions_of(e: Evidence) -> Mapping[str, str]:
+def versions_of(e: Result) -> Mapping[str, str]:
     """Return the version of every package of a cell, the axes included."""
     return {**e.installed, **e.pins}
 
 
-def _between(e: Evidence, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
+def _between(e: Result, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
     """Return the relations of a cell's releases that concern the axes that decide a failure."""
     every = [relation for package in DECLARING for relation in declared(package, e.pins[package])]
     every += guards(e, failure.fingerprint)
@@ -214,7 +214,7 @@ NEAR = 30
 """The most lines from a guard to the line that it guards; one further above is about other code."""
 
 
-def guards(e: Evidence, fingerprint: str) -> tuple[Relation, ...]:
+def guards(e: Result, fingerprint: str) -> tuple[Relation, ...]:
     """Return the version guards that a cell's versions passed before a failure: for each frame of
     its traceback the last ones above its line. Sorted, without duplicates."""
     failed = next((c for c in e.checks if c.failure and c.failure.fingerprint == fingerprint), None)
@@ -278,7 +278,7 @@ def _about(relation: Relation, rules: Sequence[Sequence[str]]) -> bool:
     return any(ends <= set(axes) if len(axes) > 1 else ends & set(axes) for axes in rules)
 
 
-def _newest(by_name: Mapping[str, Evidence]) -> Callable[[str], tuple[Any, ...]]:
+def _newest(by_name: Mapping[str, Result]) -> Callable[[str], tuple[Any, ...]]:
     """Return a sort key: the cell with the newest releases first."""
     return lambda name: (*newest_first(by_name[name].pins, AXES[:2]), name)
 
@@ -289,13 +289,13 @@ def newest_first(pins: Mapping[str, str], axes: Sequence[str]) -> list[tuple[int
 
 
 def _out_of_range(
-    evidence: Sequence[Evidence], explained: Sequence[Explained], declared: Declared
+    results: Sequence[Result], explained: Sequence[Explained], declared: Declared
 ) -> Iterator[Finding]:
     """Yield ranges that exclude a version with which every checkpoint restores, every import works,
     and no failure is caused by the two releases together."""
     deciding = {f.fingerprint: [set(rule.axes) for rule in f.rules] for f in explained}
     rows: dict[tuple[Relation, str], list[str]] = {}
-    for e in evidence:
+    for e in results:
         imports = [c.outcome for c in e.checks if c.kind.startswith("import-")]
         if not verdict.restores_all(e) or any(outcome in FAILS for outcome in imports):
             continue
@@ -308,7 +308,7 @@ def _out_of_range(
                 out = not relation.admits(e.pins[relation.on])
                 if out and not any({package, relation.on} <= axes for axes in together):
                     rows.setdefault((relation, e.pins[relation.on]), []).append(e.cell)
-    failing = {e.cell: verdict.failing(e) for e in evidence}
+    failing = {e.cell: verdict.failing(e) for e in results}
     for (relation, version), cells in sorted(rows.items()):
         yield Finding(
             kind=OUT,
@@ -320,15 +320,15 @@ def _out_of_range(
         )
 
 
-def _undeclared(evidence: Sequence[Evidence]) -> Iterator[Finding]:
+def _undeclared(results: Sequence[Result]) -> Iterator[Finding]:
     """Yield imports that the suite recorded and no requirement covers."""
     rows: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for e in evidence:
+    for e in results:
         for package, imports, module in verdict.undeclared(e):
             version = e.pins.get(package) or e.installed.get(package, "")
             by_cell = rows.setdefault((package, imports), {})
             by_cell.setdefault(e.cell, set()).add(f"{module} of {package} {version}".strip())
-    by_name = {e.cell: e for e in evidence}
+    by_name = {e.cell: e for e in results}
     for (package, imports), cells in sorted(rows.items()):
         order = tuple(sorted(cells, key=_newest(by_name)))
         yield Finding(

@@ -12,7 +12,7 @@ from mcore_compat.api import interface_index, packages, sources
 from mcore_compat.api.definitions import ALIAS, FOREIGN
 from mcore_compat.api.packages import IndexedPackage
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core import source_digests
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import Workspace
@@ -48,7 +48,7 @@ def update(
         return ()
     try:
         causes = published.load(place.published).causes
-    except EvidenceError as error:
+    except ResultError as error:
         say(f"digests of source files were not read: {error}")
         return ()
     before = source_digests.load(place.digests)

@@ -20,8 +20,8 @@ from mcore_compat.core.cells import AXES, is_version
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import process_variables
 from mcore_compat.environments.scan import Installed
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, device_class_of, now
 from mcore_compat.run import engine, machine
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -32,12 +32,12 @@ OLDEST = (3, 10)
 """The oldest Python that the suite runs on."""
 
 
-def suite_in(python: Path, there: Installed, options: Options, context: Context) -> Evidence:
+def suite_in(python: Path, there: Installed, options: Options, context: Context) -> Result:
     """Run the suite with the environment's `python` and return the result.
 
     Raises:
         UsageError: the environment lacks an axis, or its Python is too old.
-        EvidenceError: the suite cannot run.
+        ResultError: the suite cannot run.
         InfrastructureError: pytest cannot be downloaded, or the suite ended early.
     """
     base = _base(python, there, context)
@@ -71,7 +71,7 @@ def suite_in(python: Path, there: Installed, options: Options, context: Context)
     return replace(result, platform={**result.platform, "variables_set": added})
 
 
-def _base(python: Path, there: Installed, context: Context) -> Evidence:
+def _base(python: Path, there: Installed, context: Context) -> Result:
     """Return a result without checks. Its versions have no local part (after `+`)."""
     if tuple(map(int, there.python.split(".")[:2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
@@ -85,12 +85,12 @@ def _base(python: Path, there: Installed, context: Context) -> Evidence:
             raise UsageError(
                 f"invalid version of {axis} in the environment of {python}: {version!r}"
             )
-    return Evidence(
+    return Result(
         cell=NAME,
-        device_class=evidence.device_class_of(machine.device_class()),
+        device_class=device_class_of(machine.device_class()),
         outcome=CellOutcome.UNTESTED,
         reason=None,
-        taken=evidence.now(),
+        taken=now(),
         pins={axis: pins[axis] for axis in AXES},
         cuda=int((there.cuda or "0").partition(".")[0]),
         lock="",
@@ -105,11 +105,11 @@ def _site(there: Installed) -> Path:
     return next(of_torch, there.places[-1])  # an editable torch brings none
 
 
-def write(result: Evidence, output: Path) -> None:
+def write(result: Result, output: Path) -> None:
     """Write a result to a file, completely or not at all.
 
     Raises:
-        EvidenceError: the result does not follow its schema.
+        ResultError: the result does not follow its schema.
         InfrastructureError: the disk is full or not writable.
     """
     text = store.dumps(result)

@@ -30,7 +30,7 @@ from mcore_compat.analysis.rules import (
 )
 from mcore_compat.core.cells import AXES, format_name, has_further, is_version, parse_name, parsed
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 MOST_PARTS = 3
 """If the checks of one failure form more groups than these, the groups get no rules."""
@@ -107,10 +107,10 @@ class Explained:
         return tuple(" with ".join(axes) for axes in fewest)
 
 
-def groups(evidence: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
+def groups(results: Iterable[Result]) -> dict[str, tuple[str, ...]]:
     """Return, by fingerprint, the checks that failed with it in any cell. Sorted."""
     checks: dict[str, set[str]] = {}
-    for e in evidence:
+    for e in results:
         for check in e.checks:
             if check.outcome in FAILURES and check.failure:
                 checks.setdefault(check.failure.fingerprint, set()).add(check.check)
@@ -120,8 +120,8 @@ def groups(evidence: Iterable[Evidence]) -> dict[str, tuple[str, ...]]:
 class _CellSets:
     """All results as sets of cells, for speed: each failure needs thousands of cells."""
 
-    def __init__(self, evidence: Iterable[Evidence]) -> None:
-        order = sorted(evidence, key=lambda e: e.cell)
+    def __init__(self, results: Iterable[Result]) -> None:
+        order = sorted(results, key=lambda e: e.cell)
         self.grid = CellGrid([(e.cell, {**_others(e), **e.pins}) for e in order])
         self._packages = sorted({name for e in order for name in _others(e)})
         self._failures = {
@@ -231,7 +231,7 @@ class _CellSets:
         return tuple(rules)
 
 
-def _others(e: Evidence) -> dict[str, str]:
+def _others(e: Result) -> dict[str, str]:
     """Return version by package, without the axes and without invalid versions."""
     return {
         name: version
@@ -274,20 +274,20 @@ def _union(sets: Iterable[int]) -> int:
 
 
 def of_failure(
-    evidence: Iterable[Evidence], fingerprint: str, untested: UntestedCells | None = None
+    results: Iterable[Result], fingerprint: str, untested: UntestedCells | None = None
 ) -> Explained:
     """Return one failure over all cells, as `explain` does; KeyError if it happens nowhere."""
-    every = tuple(evidence)
+    every = tuple(results)
     return _CellSets(every).explained(fingerprint, groups(every)[fingerprint], untested)
 
 
 def explain(
-    evidence: Sequence[Evidence], untested: UntestedCells | None = None
+    results: Sequence[Result], untested: UntestedCells | None = None
 ) -> tuple[Explained, ...]:
     """Return every failure over all cells of one device class, the most frequent first; with
     `untested`, each with the cell of these that would narrow it down most."""
-    sets = _CellSets(evidence)
-    failures = [sets.explained(key, checks, untested) for key, checks in groups(evidence).items()]
+    sets = _CellSets(results)
+    failures = [sets.explained(key, checks, untested) for key, checks in groups(results).items()]
     return tuple(sorted(failures, key=lambda e: (-e.broken, e.fingerprint)))
 
 

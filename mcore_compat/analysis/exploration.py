@@ -20,7 +20,7 @@ from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.rules import NO_CHECKS, Bound, FailureState, Rule
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import HOLDS, CellOutcome
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 VARIED = ("transformer-engine", "torch")
 """The axes to explore; all pairs of megatron-core and ModelOpt are run anyway."""
@@ -97,10 +97,10 @@ class TestedCells:
         self.built.update(keys)
 
 
-def state_of(evidence: Iterable[Evidence]) -> TestedCells:
+def state_of(results: Iterable[Result]) -> TestedCells:
     """Return what the results have tested; a cell that ran no checks tests nothing."""
     tested = TestedCells()
-    for e in evidence:
+    for e in results:
         if e.checks:
             tested.add(e.cell, e.pins)
         elif e.outcome is not CellOutcome.UNBUILDABLE:  # a later build may succeed
@@ -113,12 +113,12 @@ def _rest(axis: str, pins: Mapping[str, str]) -> tuple[str, ...]:
     return (axis, *(pins[other] for other in AXES if other != axis))
 
 
-def bases(evidence: Iterable[Evidence], explained: Sequence[Explained]) -> set[tuple[str, str]]:
+def bases(results: Iterable[Result], explained: Sequence[Explained]) -> set[tuple[str, str]]:
     """Return the pairs of megatron-core and ModelOpt to explore: for each series of either, the
     pair in which most checks work; for each failure whose rule names TE or torch, the newest
     pair."""
-    by_name = {e.cell: e for e in evidence if e.checks}
-    best: dict[tuple[str, str], tuple[int, list[Version], Evidence]] = {}
+    by_name = {e.cell: e for e in results if e.checks}
+    best: dict[tuple[str, str], tuple[int, list[Version], Result]] = {}
     for e in by_name.values():
         works = sum(c.outcome in HOLDS for c in e.checks)
         row = (works, [parsed(e.pins[axis]) for axis in PACKAGES], e)
@@ -337,10 +337,10 @@ def _guarded(cell: Cell, state: TestedCells, guards: Guards) -> Iterator[Reason]
         )
 
 
-def guards_of(evidence: Iterable[Evidence]) -> Guards:
+def guards_of(results: Iterable[Result]) -> Guards:
     """Return the guards that cells recorded, by megatron-core series. Sorted."""
     texts: dict[str, set[str]] = {}
-    for e in evidence:
+    for e in results:
         of_series = texts.setdefault(series_of(e.pins["megatron-core"]), set())
         for package, places in e.recorded("version-guards").items():
             if package in AXES and isinstance(places, Mapping):

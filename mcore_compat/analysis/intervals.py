@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 _SILENT = {CheckOutcome.UNSUPPORTED, CheckOutcome.NEEDS_GPU, CheckOutcome.BLOCKED}
 """Outcomes that mean neither that a check works nor that it fails."""
@@ -45,13 +45,13 @@ OutcomesByRelease = Mapping[str, Collection[CheckOutcome]]
 """The outcomes of one check in the cells of each release of an axis."""
 
 
-def every(evidence: Sequence[Evidence], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
+def every(results: Sequence[Result], axis: str, releases: Sequence[str]) -> tuple[Interval, ...]:
     """Return the intervals of every check over one axis, sorted by kind and family.
 
     `releases`: all releases of the axis; those in a run that no cell tested go into `not_tested`.
     """
     outcomes: dict[tuple[str, str], dict[str, set[CheckOutcome]]] = {}
-    for e in evidence:  # one pass: a matrix of thousands of cells has half a million checks
+    for e in results:  # one pass: a matrix of thousands of cells has half a million checks
         version = e.pins[axis]
         for c in e.checks:
             by_release = outcomes.setdefault((c.kind, c.family or ""), {})

@@ -17,7 +17,7 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 MOST_TRIED = 30
 """The number of failing cells whose untested neighbours are tried; more would not help, because all
@@ -27,8 +27,8 @@ cells of one failure are alike."""
 class UntestedCells:
     """All combinations of the declared axes that have no result."""
 
-    def __init__(self, evidence: Iterable[Evidence], matrix: Matrix, releases: Releases) -> None:
-        self._tested = {e.cell for e in evidence}
+    def __init__(self, results: Iterable[Result], matrix: Matrix, releases: Releases) -> None:
+        self._tested = {e.cell for e in results}
         self._matrix, self._releases = matrix, releases
         by_axis = matrix.mcore_series, matrix.modelopt_series, matrix.te_series, matrix.torch_series
         self._versions = {

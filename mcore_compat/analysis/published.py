@@ -33,7 +33,7 @@ from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
 from mcore_compat.base import data
 from mcore_compat.base.data import DataError
-from mcore_compat.base.errors import EvidenceError, UsageError, nearest
+from mcore_compat.base.errors import ResultError, UsageError, nearest
 from mcore_compat.core import workspace
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.matrix import DeclaredReason
@@ -263,20 +263,20 @@ def load(path: Path | str | None = None) -> Compatibility:
     """Return the published data of a file; without a path, of the current workspace.
 
     Raises:
-        EvidenceError: the file does not exist, is not JSON, or has a schema of another version.
+        ResultError: the file does not exist, is not JSON, or has a schema of another version.
     """
     place = Path(path) if path is not None else workspace.find().published
     try:
         text = data.text_of(place)
         schema: str = data.json_of(text, _Version).schema
         if schema.partition(".")[0] != str(MAJOR):
-            raise EvidenceError(f"{place.name} has schema {schema}; this version reads {MAJOR}.x")
+            raise ResultError(f"{place.name} has schema {schema}; this version reads {MAJOR}.x")
         found: Compatibility = data.json_of(text, Compatibility)
         return found
     except FileNotFoundError:
-        raise EvidenceError(f"{place.name} does not exist; make it: nox -s report") from None
+        raise ResultError(f"{place.name} does not exist; make it: nox -s report") from None
     except DataError as error:
-        raise EvidenceError(
+        raise ResultError(
             f"{place.name} is not valid ({error}); make it again: nox -s report"
         ) from None
 

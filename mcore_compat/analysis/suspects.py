@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from mcore_compat.core.cells import is_axis
 from mcore_compat.core.extras import OF_TORCH
-from mcore_compat.results.evidence import Evidence, Failure
+from mcore_compat.results.result import Failure, Result
 
 _MISSING = (
     re.compile(
@@ -31,7 +31,7 @@ BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
 """Packages under test, and the test runner."""
 
 
-def suspects(failure: Failure, result: Evidence) -> tuple[str, ...]:
+def suspects(failure: Failure, result: Result) -> tuple[str, ...]:
     """Return the installed packages that a failure points at: the owner of the missing name, then
     the owner of the innermost frame. Other frames do not count, because they are in many
     tracebacks."""

@@ -28,7 +28,7 @@ class LockError(CompatError):
     """A lock file is corrupt, or belongs to another cell than its name says."""
 
 
-class EvidenceError(CompatError):
+class ResultError(CompatError):
     """A result file is corrupt or does not follow its schema."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 
 MOST_BYTES = 64 << 20
 """The maximum size of a file; the largest result is a hundredth of it."""
@@ -123,12 +123,12 @@ def read(path: Path, what: str | None = None) -> str:
 
     Raises:
         OSError: the operating system refuses to read it.
-        EvidenceError: it is not UTF-8, larger than MOST_BYTES, or not a regular file (reading a
+        ResultError: it is not UTF-8, larger than MOST_BYTES, or not a regular file (reading a
             pipe may block forever).
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a folder raises OSError below
-        raise EvidenceError(f"{what or path} is not a regular file")
+        raise ResultError(f"{what or path} is not a regular file")
     with path.open("rb") as file:
         return text_of(file.read(MOST_BYTES + 1), what or str(path))
 
@@ -137,11 +137,11 @@ def text_of(data: bytes, what: str) -> str:
     """Decode the content of an untrusted file.
 
     Raises:
-        EvidenceError: it is not UTF-8, or larger than MOST_BYTES.
+        ResultError: it is not UTF-8, or larger than MOST_BYTES.
     """
     if len(data) > MOST_BYTES:
-        raise EvidenceError(f"{what} is larger than {MOST_BYTES >> 20} MiB")
+        raise ResultError(f"{what} is larger than {MOST_BYTES >> 20} MiB")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise EvidenceError(f"{what} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise ResultError(f"{what} is not UTF-8: {error.reason} at byte {error.start}") from None

@@ -9,7 +9,7 @@ from mcore_compat.cli import options
 from mcore_compat.environments import interpreters
 from mcore_compat.environments.wheelhouse import Unbuildable
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results.evidence import REAL
+from mcore_compat.results.result import REAL
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import context
 

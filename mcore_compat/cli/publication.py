@@ -30,7 +30,7 @@ from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
 from mcore_compat.results import large_values, repairs, store, verdict, verdict_index
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import EXCHANGE, MAIN
 from mcore_compat.upgrade import examples
@@ -47,7 +47,7 @@ class Publication:
 
     workspace: Workspace
     declared: Matrix
-    results: Sequence[Evidence]
+    results: Sequence[Result]
     collated: collation.Collated
     texts: Mapping[Path, Text]
 

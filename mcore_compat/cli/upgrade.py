@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mcore_compat.cli import options
-from mcore_compat.results.evidence import DEVICE_CLASSES
+from mcore_compat.results.result import DEVICE_CLASSES
 from mcore_compat.run.context import context
 from mcore_compat.upgrade import document
 from mcore_compat.upgrade.reasons import Word

@@ -12,11 +12,11 @@ from mcore_compat.base import files, processes
 from mcore_compat.base.errors import CompatError, InfrastructureError
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.exchange import plan, report, run
-from mcore_compat.exchange.evidence import answers
 from mcore_compat.exchange.pairs import Work
 from mcore_compat.exchange.plan import Pair
+from mcore_compat.exchange.transfer_results import answers
 from mcore_compat.results import store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run import machine
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context
@@ -106,7 +106,7 @@ def _noted(name: str, failed: dict[str, CompatError], context: Context) -> Itera
         failed[name] = error
 
 
-def _summary(pairs: Sequence[Pair], stored: Sequence[Evidence]) -> Iterator[str]:
+def _summary(pairs: Sequence[Pair], stored: Sequence[Result]) -> Iterator[str]:
     """How the selected pairs ended, way by way."""
     device = machine.device_class()
     by_cell = {result.cell: answers(result) for result in stored if result.device_class == device}

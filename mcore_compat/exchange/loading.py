@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
-from mcore_compat.exchange.evidence import Answers
 from mcore_compat.exchange.plan import WAYS, Pair
-from mcore_compat.results.evidence import CheckResult
+from mcore_compat.exchange.transfer_results import Answers
+from mcore_compat.results.result import CheckResult
 
 NOT_SAVED = "not saved: "
 """The prefix of the reason of a load whose checkpoint could not be saved."""

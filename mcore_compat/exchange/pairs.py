@@ -10,8 +10,8 @@ from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, full_name, parse_name
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import plan, run
+from mcore_compat.exchange import transfer_results as results
 from mcore_compat.exchange.plan import Pair
 from mcore_compat.exchange.run import Saved
 from mcore_compat.resolve import locks

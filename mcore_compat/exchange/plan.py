@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mcore_compat.core.cells import Cell, parsed, series_of
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CORE_KIND, HOLDS
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 WAYS: Mapping[str, str] = {
     "default": "default",
@@ -41,7 +41,7 @@ class Pair:
     ways: tuple[str, ...]
 
 
-def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[Cell, ...]:
+def representatives(cells: Sequence[Cell], found: Iterable[Result]) -> tuple[Cell, ...]:
     """For each megatron-core series its default cell with the newest ModelOpt of those that restore
     the most families, then the most quantized ones; without results the newest of all."""
     found = tuple(found)
@@ -64,7 +64,7 @@ def representatives(cells: Sequence[Cell], found: Iterable[Evidence]) -> tuple[C
     return tuple(best[series] for series in sorted(best, key=parsed))
 
 
-def over_modelopt(cells: Sequence[Cell], found: Iterable[Evidence], series: str) -> list[Cell]:
+def over_modelopt(cells: Sequence[Cell], found: Iterable[Result], series: str) -> list[Cell]:
     """The default cells of a megatron-core series that have checks in their result, or no
     result."""
     stopped = {e.cell for e in found if e.reason}
@@ -73,7 +73,7 @@ def over_modelopt(cells: Sequence[Cell], found: Iterable[Evidence], series: str)
     ]
 
 
-def default(cells: Sequence[Cell], found: Sequence[Evidence], matrix: Matrix) -> tuple[Pair, ...]:
+def default(cells: Sequence[Cell], found: Sequence[Result], matrix: Matrix) -> tuple[Pair, ...]:
     """Every way between all megatron-core series; quantized state between all ModelOpt series."""
     mcore = [c.name for c in representatives(cells, found)]
     state: list[str] = []

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.core.cells import PREFIX, parsed, series_of
-from mcore_compat.exchange.evidence import UNDER, answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, WAYS
+from mcore_compat.exchange.transfer_results import UNDER, answers, gist
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import comparison, verdict
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure
+from mcore_compat.results.result import CheckResult, Failure, Result
 
 NAME = "EXCHANGE.md"
 """The file's name in the folder of published files."""
@@ -46,7 +46,7 @@ class Transfer:
     answer: CheckResult
 
 
-def transfers(found: Iterable[Evidence]) -> Iterator[Transfer]:
+def transfers(found: Iterable[Result]) -> Iterator[Transfer]:
     """Every load in the results."""
     for result in found:
         for name, by_key in answers(result).items():
@@ -75,7 +75,7 @@ Place = tuple[list[str], list[str], dict[str, str]]
 families that share them."""
 
 
-def markdown(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> str:
+def markdown(found: Sequence[Result], outdated: Sequence[str] = ()) -> str:
     """The whole report; `outdated`: in words, which results are out of date."""
     classes = sorted({one.device_class for one in found}) or ["host"]
     return render(
@@ -87,7 +87,7 @@ def markdown(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> str:
     )
 
 
-def _of_class(found: Sequence[Evidence]) -> dict[str, Any]:
+def _of_class(found: Sequence[Result]) -> dict[str, Any]:
     every = list(transfers(found))
     main = _main([t for t in every if t.way != STATE])
     shown: set[int] = set()
@@ -269,6 +269,6 @@ def _reasons(
         yield outcome, side, cells, _by_ways(sorted({(t.family, t.way) for t in mine})), reason
 
 
-def texts(found: Sequence[Evidence], outdated: Sequence[str] = ()) -> dict[str, str]:
+def texts(found: Sequence[Result], outdated: Sequence[str] = ()) -> dict[str, str]:
     """The published file and its text; empty without results."""
     return {NAME: markdown(found, outdated)} if found else {}

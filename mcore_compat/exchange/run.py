@@ -13,16 +13,16 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.exchange import evidence as results
 from mcore_compat.exchange import loading
-from mcore_compat.exchange.evidence import Answers
+from mcore_compat.exchange import transfer_results as results
 from mcore_compat.exchange.plan import Pair
+from mcore_compat.exchange.transfer_results import Answers
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import CheckResult, Result, Source, empty_result, now, result_path
 from mcore_compat.run import engine, machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
@@ -137,7 +137,7 @@ def load(cell: Cell, pairs: Sequence[Pair], saved: Mapping[str, Saved], context:
     store.save(state.result, context.workspace.results)
 
 
-def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
+def stored(ready: ResolvedCell, workspace: Workspace) -> Result:
     """The cell's stored result; an empty one if that is out of date."""
     empty = _start(ready, workspace)
     path = path_of(ready.cell.name, workspace)
@@ -147,11 +147,11 @@ def stored(ready: ResolvedCell, workspace: Workspace) -> Evidence:
 
 def path_of(cell: str, workspace: Workspace) -> Path:
     """The file of a cell's exchange result on this machine's device class."""
-    return evidence.path_of(cell, machine.device_class(), workspace.results, EXCHANGE.name)
+    return result_path(cell, machine.device_class(), workspace.results, EXCHANGE.name)
 
 
-def _start(ready: ResolvedCell, workspace: Workspace) -> Evidence:
-    begun = evidence.start(
+def _start(ready: ResolvedCell, workspace: Workspace) -> Result:
+    begun = empty_result(
         ready.cell,
         device_class=machine.device_class(),
         suite=digest(workspace),
@@ -164,7 +164,7 @@ class Loading:
     """Collects the checks of one cell that loads, by the cell that saved."""
 
     def __init__(
-        self, result: Evidence, pairs: Mapping[str, Pair], saved: Mapping[str, Saved]
+        self, result: Result, pairs: Mapping[str, Pair], saved: Mapping[str, Saved]
     ) -> None:
         self.result = result
         self._pairs = pairs
@@ -201,14 +201,14 @@ class Loading:
         done, saved, pair = self._done.get(origin, {}), self._saved[origin], self._pairs[origin]
         wanted = loading.wanted(saved.answers, pair.ways)
         if wanted != {*done}:
-            raise EvidenceError(
+            raise ResultError(
                 f"the exchange cannot run: for {origin} the suite ran {sorted(done)}, not {wanted}"
             )
-        source = evidence.Source(
+        source = Source(
             lock=saved.lock,
             manifests=saved.manifests,
             pins=saved.pins,
-            taken=evidence.now(),
+            taken=now(),
             ways=pair.ways,
         )
         checks = [*loading.not_saved(origin, saved.answers, pair.ways)]
@@ -231,7 +231,7 @@ def alone() -> Iterator[None]:
         raise InfrastructureError("another exchange is running; wait until it ends") from None
 
 
-def outdated(found: Sequence[Evidence], workspace: Workspace) -> list[str]:
+def outdated(found: Sequence[Result], workspace: Workspace) -> list[str]:
     """Which results are out of date, in words."""
     names = {name for one in found for name in (one.cell, *one.sources)}
     paths = {name: workspace.lock(name) for name in names}
@@ -241,7 +241,7 @@ def outdated(found: Sequence[Evidence], workspace: Workspace) -> list[str]:
 
 def _ask(
     ready: ResolvedCell, context: Context, variables: Mapping[str, str], listener: Listener
-) -> Evidence:
+) -> Result:
     """Run the exchange's checks in the cell; raises as `engine.ask`."""
     with engine.place_of(ready, EXCHANGE, context) as place:
         place = replace(place, variables={**place.variables, **variables})

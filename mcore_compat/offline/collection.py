@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcore_compat.base import files, foreign
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, LockError, UsageError
+from mcore_compat.base.errors import InfrastructureError, LockError, ResultError, UsageError
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.offline import node_result, verification
 from mcore_compat.offline.node.run_script import RESULTS
 from mcore_compat.offline.verification import Reference
-from mcore_compat.results import evidence, large_values, suite_checks, verdict, verdict_index
-from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.results import large_values, suite_checks, verdict, verdict_index
+from mcore_compat.results.result import MAIN, Result, result_path
 from mcore_compat.results.store import Batch
 from mcore_compat.run import cells
 from mcore_compat.run.check_sets import MAIN as MAIN_SET
 from mcore_compat.run.check_sets import ON_A_GPU
+
+FOLDERS = ("results", "evidence")
+"""The folder in which a bundle's run leaves its results; in older bundles it is `evidence`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class CollectedResult(NamedTuple):
     the time of an existing result that is better and was not replaced."""
 
     path: Path
-    result: Evidence
+    result: Result
     asked: int
     stays: str | None
 
@@ -51,7 +54,7 @@ def result_texts(paths: Iterable[Path]) -> list[ResultText]:
     a run left.
 
     Raises:
-        EvidenceError: one cannot be read.
+        ResultError: one cannot be read.
         UsageError: one does not exist, or has no results.
     """
     return list({text.where: text for path in paths for text in _texts(path)}.values())
@@ -59,8 +62,9 @@ def result_texts(paths: Iterable[Path]) -> list[ResultText]:
 
 def _texts(path: Path) -> list[ResultText]:
     if path.is_dir():
-        place = path if path.name == "evidence" else path / "evidence"
-        inside = sorted((place if place.is_dir() else path).glob("**/compat-*/*.json"))
+        places = [path] if path.name in FOLDERS else [path / name for name in FOLDERS]
+        places = [place for place in places if place.is_dir()] or [path]
+        inside = sorted(file for place in places for file in place.glob("**/compat-*/*.json"))
         if not inside and (path / RESULTS).is_file():
             return _of_archive(path / RESULTS)
         if not inside:
@@ -75,16 +79,16 @@ def _of_file(path: Path) -> ResultText:
     try:
         return ResultText(where=str(path), text=foreign.read(path))
     except OSError as error:
-        raise EvidenceError(f"{path} cannot be read: {error.strerror}") from None
+        raise ResultError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _of_archive(path: Path) -> list[ResultText]:
     """The results in an archive; nothing is extracted to the disk."""
-    texts, evidence_name = [], r"evidence/compat-[^/]+/[^/]+\.json"
+    texts, result_name = [], rf"({'|'.join(FOLDERS)})/compat-[^/]+/[^/]+\.json"
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if not (member.isreg() and re.fullmatch(evidence_name, member.name)):
+                if not (member.isreg() and re.fullmatch(result_name, member.name)):
                     continue  # a log
                 content = archive.extractfile(member)
                 assert content is not None
@@ -92,31 +96,31 @@ def _of_archive(path: Path) -> list[ResultText]:
                 text = foreign.text_of(content.read(foreign.MOST_BYTES + 1), where)
                 texts.append(ResultText(where=where, text=text))
     except (OSError, ValueError, tarfile.TarError) as error:
-        raise EvidenceError(f"{path} cannot be read: {error}") from None
+        raise ResultError(f"{path} cannot be read: {error}") from None
     if not texts:
-        raise UsageError(f"{path} has no results: no evidence/compat-*/*.json in it")
+        raise UsageError(f"{path} has no results: no results/compat-*/*.json in it")
     return texts
 
 
-def verified(source: ResultText, reference: Reference) -> tuple[Evidence, int]:
+def verified(source: ResultText, reference: Reference) -> tuple[Result, int]:
     """The verified result in a text, and the number of its checks.
 
     Raises:
-        EvidenceError: it is for another lock or suite, is damaged, or contradicts itself.
+        ResultError: it is for another lock or suite, is damaged, or contradicts itself.
         UsageError: there is no such cell, or it has no lock here.
     """
     result = node_result.parse(source.text, source.where)
     try:
         return verification.verified(result, reference), len(result.checks)
-    except (EvidenceError, UsageError, LockError) as error:
+    except (ResultError, UsageError, LockError) as error:
         raise type(error)(f"{source.where}: {error}") from None
     except InfrastructureError as error:  # here the file is at fault, not the machine
-        raise EvidenceError(f"{source.where}: {error}") from None
+        raise ResultError(f"{source.where}: {error}") from None
     except ValueError as error:  # an invalid version
-        raise EvidenceError(f"{source.where} is not a result of a bundle: {error}") from None
+        raise ResultError(f"{source.where} is not a result of a bundle: {error}") from None
 
 
-def _is_outranked(result: Evidence, path: Path, batch: Batch) -> bool:
+def _is_outranked(result: Result, path: Path, batch: Batch) -> bool:
     """Whether the existing result is better: for the same lock and suite, complete and newer. Two
     incomplete results are merged."""
     try:
@@ -139,7 +143,7 @@ def collect(paths: Sequence[Path], reference: Reference) -> list[CollectedResult
     collected, batch, noted = [], Batch(), []
     for result, asked in results:
         folder = workspace.over_base if result.base else workspace.results
-        path = evidence.path_of(result.cell, result.device_class, folder, result.check_set)
+        path = result_path(result.cell, result.device_class, folder, result.check_set)
         if not _is_outranked(result, path, batch):
             batch.add(result, folder)
         # Check what will be stored: `Batch.add`, too, keeps a better result.
@@ -174,7 +178,7 @@ def reference(workspace: Workspace) -> Reference:
     )
 
 
-def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
+def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Result]:
     """Import results and print one line for each file and each difference from a lock.
 
     Raises:
@@ -192,7 +196,7 @@ def take_back(paths: Sequence[Path], workspace: Workspace) -> list[Evidence]:
     return [file.result for file in collected]
 
 
-def _lines(result: Evidence, asked: int) -> list[str]:
+def _lines(result: Result, asked: int) -> list[str]:
     """The outcome in a line, and for a part of the suite why checks failed."""
     over = f"; over a base, with the lock of {result.base['cell']}" if result.base else ""
     if not result.complete:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from mcore_compat.base import foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.results.suite_events import Event, StartEvent
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -64,20 +64,18 @@ def parse(text: str, where: str) -> NodeResult:
     """Parse the text of a result file.
 
     Raises:
-        EvidenceError: it is not JSON or does not follow the schema; names the place in it.
+        ResultError: it is not JSON or does not follow the schema; names the place in it.
     """
     try:
         data = foreign.decode(text)
     except ValueError as error:
-        raise EvidenceError(f"{where} cannot be read: {error}") from None
+        raise ResultError(f"{where} cannot be read: {error}") from None
     try:
         return msgspec.convert(data, NodeResult)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).rpartition(" - at `")
         place = _numbered(place.rstrip("`") or "$", data)
-        raise EvidenceError(
-            f"{where}: {place}: {foreign.line(reason or str(error), 200)}"
-        ) from None
+        raise ResultError(f"{where}: {place}: {foreign.line(reason or str(error), 200)}") from None
 
 
 def _numbered(place: str, data: Any) -> str:

@@ -20,7 +20,7 @@ from mcore_compat.offline.contents import ChangedWheel, PackedCell
 from mcore_compat.offline.node import install
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results.evidence import REAL
+from mcore_compat.results.result import REAL
 from mcore_compat.run import pipeline
 from mcore_compat.run.context import Context
 

@@ -13,7 +13,7 @@ from mcore_compat.environments import scan
 from mcore_compat.offline import archive, collection, packing
 from mcore_compat.offline.node.overlay import NO_TORCH, BasePython, other_torch
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.results.result import MAIN, Result
 from mcore_compat.run import cells, pipeline
 from mcore_compat.run.context import Context, Options
 
@@ -46,7 +46,7 @@ def run_over_base(
         argv += [f"--{part}" for part in parts]
         run = context.run(argv, timeout=24 * 3600.0, on_line=context.say, grace=30.0)
         # Also after an early end: keep the results so far.
-        learnt = any(folder.glob("evidence/*/*.json"))
+        learnt = any(folder.glob("results/*/*.json"))
         results = collection.take_back([folder], context.workspace) if learnt else []
         if not run.ok:
             last = (run.output.strip().splitlines() or ["it printed nothing"])[-1]
@@ -86,7 +86,7 @@ def fitting(names: Sequence[str], python: Path, context: Context) -> dict[str, t
     return without
 
 
-def _code(result: Evidence, context: Context) -> int:
+def _code(result: Result, context: Context) -> int:
     """The exit code of a result: for the verdict, or for a part of the suite."""
     whole = result.check_set == MAIN and result.complete
     return cells.verdict_code(result, context) if whole else cells.part_code(result)

@@ -16,7 +16,7 @@ import msgspec
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from mcore_compat.base.errors import EvidenceError, LockError, UsageError, nearest
+from mcore_compat.base.errors import LockError, ResultError, UsageError, nearest
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell, format_name, parse_name, series_of
 from mcore_compat.core.matrix import Matrix
@@ -27,9 +27,8 @@ from mcore_compat.offline.node.install import same
 from mcore_compat.offline.node_result import BaseReport, NodeResult
 from mcore_compat.resolve import locks
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import MAIN, Base, Evidence, Reason
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import MAIN, Base, Reason, Result, empty_result
 from mcore_compat.results.suite_checks import Declared
 from mcore_compat.results.suite_events import CheckEvent, EndEvent, Event, StartEvent
 
@@ -59,12 +58,12 @@ class Reference:
     checks: Mapping[str, Mapping[str, Declared]] = field(default_factory=dict)
 
 
-def verified(result: NodeResult, reference: Reference) -> Evidence:
+def verified(result: NodeResult, reference: Reference) -> Result:
     """The result to store, from a node's result. For a part of the suite, its `suite` is the part's
     digest. An interrupted run has only the checks that ended, and is not complete.
 
     Raises:
-        EvidenceError: it is for another lock or suite, is damaged, or contradicts itself.
+        ResultError: it is for another lock or suite, is damaged, or contradicts itself.
         LockError: the local lock is for other releases.
         UsageError: there is no such cell, or it has no lock here.
     """
@@ -73,7 +72,7 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
         raise UsageError(f"there is no lock of {result.cell} here")
     lock = locks.read(path)
     if result.lock != lock.digest:
-        raise EvidenceError(
+        raise ResultError(
             f"it is for another lock of {result.cell} ({result.lock[:12]}, here "
             f"{lock.digest[:12]}); make a new bundle"
         )
@@ -85,7 +84,7 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     if reference.checks.get(check_set):
         _refuse_made_up(result, start.checks, reference.checks[check_set])
     _refuse_platform(start, cell)
-    empty = evidence.start(
+    empty = empty_result(
         cell,
         device_class=start.device_class,
         lock=result.lock,
@@ -96,21 +95,21 @@ def verified(result: NodeResult, reference: Reference) -> Evidence:
     builder = Builder(replace(empty, taken=result.taken), result.folders)
     for event in result.events:
         builder.take(msgspec.to_builtins(event))
-    cell_evidence = builder.evidence()
+    cell_result = builder.result()
     if not result.complete:
-        main = cell_evidence.check_set == MAIN
-        outcome = CellOutcome.ERROR if main else cell_evidence.outcome
-        cell_evidence = replace(cell_evidence, complete=False, outcome=outcome, reason=CUT_SHORT)
-    installed = _by_name(cell_evidence.installed.items())
+        main = cell_result.check_set == MAIN
+        outcome = CellOutcome.ERROR if main else cell_result.outcome
+        cell_result = replace(cell_result, complete=False, outcome=outcome, reason=CUT_SHORT)
+    installed = _by_name(cell_result.installed.items())
     pinned = _by_name((pin.name, pin.version) for pin in lock.all_pins)
     _refuse_wheels(result, lock)
     if result.base is None:
         # Local builds add a suffix to a version.
         public = [{n: v.partition("+")[0] for n, v in of.items()} for of in (installed, pinned)]
         if not same(*public):
-            raise EvidenceError("the installed packages differ from the lock")
-        return cell_evidence
-    return _over(cell_evidence, cell, pinned, installed, result.base, reference)
+            raise ResultError("the installed packages differ from the lock")
+        return cell_result
+    return _over(cell_result, cell, pinned, installed, result.base, reference)
 
 
 def _suite(result: NodeResult, reference: Reference) -> str:
@@ -119,11 +118,11 @@ def _suite(result: NodeResult, reference: Reference) -> str:
     if result.part:
         name = result.part.name
         if name not in reference.parts:
-            raise EvidenceError(f'$.part.name: the suite has no part "{name}"')
+            raise ResultError(f'$.part.name: the suite has no part "{name}"')
         digests.append((f"{name} part of the suite", result.part.digest, reference.parts[name]))
     for name, digest, ours in digests:
         if digest != ours:
-            raise EvidenceError(
+            raise ResultError(
                 f"it is for another {name} ({digest[:12]}, here {ours[:12]}); make a new bundle"
             )
     return digests[-1][1]
@@ -134,9 +133,9 @@ def _refuse_moment(taken: str) -> None:
     try:
         moment = datetime.strptime(taken, MOMENT).replace(tzinfo=timezone.utc)
     except ValueError:
-        raise EvidenceError(f"taken: invalid timestamp {taken}") from None
+        raise ResultError(f"taken: invalid timestamp {taken}") from None
     if moment > datetime.now(timezone.utc) + SKEW:
-        raise EvidenceError(f"taken: {taken} is in the future; set the clock there or here")
+        raise ResultError(f"taken: {taken} is in the future; set the clock there or here")
 
 
 def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
@@ -144,19 +143,19 @@ def _start(events: Sequence[Event], *, complete: bool) -> StartEvent:
     at most one if the run was interrupted."""
     start = events[0]
     if not isinstance(start, StartEvent) or (complete and not isinstance(events[-1], EndEvent)):
-        raise EvidenceError("the suite did not come to its end")
+        raise ResultError("the suite did not come to its end")
     if any(isinstance(event, StartEvent) for event in events[1:]) or any(
         isinstance(event, EndEvent) for event in events[:-1]
     ):
-        raise EvidenceError("its events are from more than one run")
+        raise ResultError("its events are from more than one run")
     if not start.checks:
-        raise EvidenceError("$.events[0].checks: it is empty")
+        raise ResultError("$.events[0].checks: it is empty")
     ended = Counter(event.check for event in events if isinstance(event, CheckEvent))
     wanted = Counter(start.checks)
     names = {*ended, *wanted} if complete else {*ended}
     wrong = sorted(name for name in names if (ended[name], wanted[name]) != (1, 1))
     if wrong:
-        raise EvidenceError(
+        raise ResultError(
             f"its checks are not those it announced, each once: {wrong[0]!r}"
             + (f" and {len(wrong) - 1} more" if wrong[1:] else "")
         )
@@ -171,16 +170,16 @@ def _refuse_made_up(
     made_up = sorted({*asked} - {*declared})
     if made_up:
         hint = nearest(made_up[0], declared)
-        raise EvidenceError(f"the suite has no check {made_up[0]}{hint}")
+        raise ResultError(f"the suite has no check {made_up[0]}{hint}")
     left_out = sorted({*declared} - {*asked})
     if left_out and result.complete:
         more = f" and {len(left_out) - 1} more" if left_out[1:] else ""
-        raise EvidenceError(f"it is marked complete but did not run {left_out[0]}{more}")
+        raise ResultError(f"it is marked complete but did not run {left_out[0]}{more}")
     for event in result.events:
         if isinstance(event, CheckEvent):
             said = Declared(event.kind, event.family, event.feature, event.format)
             if said != declared[event.check]:
-                raise EvidenceError(
+                raise ResultError(
                     f"{event.check} has {_of(said)}; the suite declares "
                     f"{_of(declared[event.check])}"
                 )
@@ -196,11 +195,11 @@ def _refuse_platform(start: StartEvent, cell: Cell) -> None:
     """Refuse another Python than the cell's, and a GPU without name or version."""
     platform = start.platform
     if str(platform.get("python")).rpartition(".")[0] != cell.python:
-        raise EvidenceError(f"it ran on python {platform.get('python')}")
+        raise ResultError(f"it ran on python {platform.get('python')}")
     names = ("gpu", "capability", "driver")
     missing = [n for n in names if not (isinstance(platform.get(n), str) and platform[n])]
     if start.device_class == "gpu" and missing:
-        raise EvidenceError(f"its GPU lacks: {', '.join(missing)}")
+        raise ResultError(f"its GPU lacks: {', '.join(missing)}")
 
 
 def _cell(name: str, lock: Lock, reference: Reference) -> Cell:
@@ -220,40 +219,40 @@ def _refuse_wheels(result: NodeResult, lock: Lock) -> None:
     try:
         names = {str(parse_wheel_filename(name)[0]) for name in result.wheels}
     except InvalidWheelFilename as error:
-        raise EvidenceError(str(error)) from None
+        raise ResultError(str(error)) from None
     wanted = {canonicalize_name(pin.name) for pin in lock.source_only}
     if not names <= wanted or (result.base is None and names != wanted):
-        raise EvidenceError("its locally built wheels are not those of the lock")
+        raise ResultError("its locally built wheels are not those of the lock")
 
 
 def _over(
-    cell_evidence: Evidence,
+    cell_result: Result,
     cell: Cell,
     pinned: Mapping[str, str],
     installed: Mapping[str, str],
     base: BaseReport,
     reference: Reference,
-) -> Evidence:
+) -> Result:
     """The result of the combination that really ran, under its name."""
     for name in SUBJECTS:
         if installed.get(name) != cell.pins[name]:
-            raise EvidenceError(f"{name} {installed.get(name)} ran, not {cell.pins[name]}")
+            raise ResultError(f"{name} {installed.get(name)} ran, not {cell.pins[name]}")
     te = installed.get("transformer-engine") or installed.get("transformer-engine-torch")
     if te is None or "torch" not in installed:
-        raise EvidenceError("torch or transformer-engine was not installed")
+        raise ResultError("torch or transformer-engine was not installed")
     try:
         torch, te = str(Version(installed["torch"])), str(Version(te))
     except InvalidVersion as error:
-        raise EvidenceError(str(error)) from None
+        raise ResultError(str(error)) from None
     pins = {**cell.pins, "torch": torch, "transformer-engine": te}
     differs = {
         name: {"lock": version, "there": installed.get(name)}
         for name, version in pinned.items()
         if installed.get(name) != version
     }
-    cuda = str(cell_evidence.platform.get("cuda") or "").partition(".")[0]
+    cuda = str(cell_result.platform.get("cuda") or "").partition(".")[0]
     return replace(
-        cell_evidence,
+        cell_result,
         cell=name_of(cell, te, torch, reference),
         pins=pins,
         cuda=int(cuda) if cuda.isdigit() else cell.cuda,

@@ -8,16 +8,16 @@ from mcore_compat.analysis.cell_record import CellRecord, PublishedRepair
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.results import levels, verdict
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair
+from mcore_compat.results.result import Result
 
 
-def records(results: Iterable[Evidence], matrix: Matrix) -> list[CellRecord]:
+def records(results: Iterable[Result], matrix: Matrix) -> list[CellRecord]:
     """Results as the records of the published data, without repairs."""
     return [record(result, matrix) for result in results]
 
 
-def record(e: Evidence, matrix: Matrix, repair: Repair | None = None) -> CellRecord:
+def record(e: Result, matrix: Matrix, repair: Repair | None = None) -> CellRecord:
     """The record of one cell on one device class; a repair is already applied to `e`."""
     checks: dict[str, list[str]] = {}
     for c in e.checks:

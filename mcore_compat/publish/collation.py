@@ -24,14 +24,14 @@ from mcore_compat.core.releases import Releases
 from mcore_compat.publish import cell_records
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair, applied
+from mcore_compat.results.result import Result
 from mcore_compat.results.verdict import Cause
 
 INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 
 
-def order(e: Evidence) -> tuple[Version, Version, str, str]:
+def order(e: Result) -> tuple[Version, Version, str, str]:
     """To sort results by their releases, then by cell and device class."""
     mcore, modelopt = Version(e.pins["megatron-core"]), Version(e.pins["nvidia-modelopt"])
     return mcore, modelopt, e.cell, e.device_class
@@ -49,7 +49,7 @@ class SeenCause:
 
     cause: Cause
     checks: tuple[str, ...]
-    members: Sequence[tuple[Evidence, Cause]]
+    members: Sequence[tuple[Result, Cause]]
     explained: Mapping[str, Explained]
     declared: tuple[Pairs, ...]
     undeclared: int
@@ -66,7 +66,7 @@ class Collated:
     computed on first use and kept. `cells`: those of the matrix; `over`: results over a base, which
     are shown but count in no verdict."""
 
-    found: tuple[Evidence, ...]
+    found: tuple[Result, ...]
     cells: tuple[Cell, ...]
     matrix: Matrix
     releases: Releases
@@ -75,7 +75,7 @@ class Collated:
     """By cell and device class; they are already applied to `found`."""
 
     @cached_property
-    def ordered(self) -> tuple[Evidence, ...]:
+    def ordered(self) -> tuple[Result, ...]:
         """All results, sorted by releases."""
         return tuple(sorted(self.found, key=order))
 
@@ -93,7 +93,7 @@ class Collated:
         return tuple(sorted({e.device_class for e in self.found}))
 
     @cached_property
-    def by_class(self) -> Mapping[str, tuple[Evidence, ...]]:
+    def by_class(self) -> Mapping[str, tuple[Result, ...]]:
         return {
             name: tuple(e for e in self.found if e.device_class == name) for name in self.classes
         }
@@ -104,9 +104,9 @@ class Collated:
         return {(e.cell, e.device_class): verdict.causes(e.checks) for e in self.found}
 
     @cached_property
-    def by_cause(self) -> Mapping[str, tuple[tuple[Evidence, Cause], ...]]:
+    def by_cause(self) -> Mapping[str, tuple[tuple[Result, Cause], ...]]:
         """By fingerprint: the results in which a cause occurs, of all device classes."""
-        groups: dict[str, list[tuple[Evidence, Cause]]] = {}
+        groups: dict[str, list[tuple[Result, Cause]]] = {}
         for e in self.found:
             for cause in self.causes[e.cell, e.device_class]:
                 groups.setdefault(cause.fingerprint, []).append((e, cause))
@@ -201,7 +201,7 @@ class Counts:
     unsupported: int
 
 
-def counts(e: Evidence) -> Counts:
+def counts(e: Result) -> Counts:
     """The counts of a result. `fails` includes blocked checks."""
     outcomes = [c.outcome for c in e.checks]
     return Counts(
@@ -214,7 +214,7 @@ def counts(e: Evidence) -> Counts:
 
 
 def collate(
-    results: Iterable[Evidence],
+    results: Iterable[Result],
     cells: Sequence[Cell],
     matrix: Matrix,
     releases: Releases | None = None,
@@ -226,5 +226,5 @@ def collate(
     repairs = repairs or {}
     results = [applied(e, repairs.get((e.cell, e.device_class))) for e in results]
     by_path = tuple(sorted(results, key=lambda e: (e.cell, e.device_class)))
-    there = tuple(sorted(over, key=lambda o: (o.evidence.cell, o.evidence.device_class)))
+    there = tuple(sorted(over, key=lambda o: (o.result.cell, o.result.device_class)))
     return Collated(by_path, tuple(cells), matrix, releases or Releases({}), there, repairs)

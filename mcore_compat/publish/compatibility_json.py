@@ -23,7 +23,7 @@ from mcore_compat.publish.cell_records import grouped, record
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 NAME = "compatibility.json"
 SCHEMA = "compatibility.schema.json"
@@ -53,11 +53,11 @@ CheckGroups = Mapping[str, tuple[str | None, str | None]]
 
 def _check_groups(all_: Collated) -> CheckGroups:
     """The feature and the format of each check. If results disagree, the newest one decides."""
-    results = sorted((*all_.ordered, *(one.evidence for one in all_.over)), key=lambda e: e.taken)
+    results = sorted((*all_.ordered, *(one.result for one in all_.over)), key=lambda e: e.taken)
     return {c.check: (c.feature, c.format) for e in results for c in e.checks}
 
 
-def _without(known: CheckGroups, e: Evidence, row: dict[str, Any]) -> dict[str, Any]:
+def _without(known: CheckGroups, e: Result, row: dict[str, Any]) -> dict[str, Any]:
     """A cell's row, without `features` and `formats` if they equal those that the file has for all
     cells."""
     if all(known[c.check] == (c.feature, c.format) for c in e.checks):
@@ -86,16 +86,16 @@ def _few(all_: Collated) -> dict[str, Any]:
         "features": grouped((check, feature) for check, (feature, _) in known.items()),
         "formats": grouped((check, format_) for check, (_, format_) in known.items()),
         "over_base": [
-            _without(known, one.evidence, _over_base(one, all_.matrix)) for one in all_.over
+            _without(known, one.result, _over_base(one, all_.matrix)) for one in all_.over
         ],
     }
 
 
-def _over_base(result: OverBase, matrix: Matrix) -> dict[str, Any]:
+def _over_base(over: OverBase, matrix: Matrix) -> dict[str, Any]:
     """The record of a result over a base: that of a cell, with the base added."""
-    e = result.evidence
+    e = over.result
     cut = {} if e.complete else {"outcome": None}  # an incomplete run has no verdict
-    beside = {"complete": e.complete, "stale": result.stale or None, "base": e.base}
+    beside = {"complete": e.complete, "stale": over.stale or None, "base": e.base}
     return {**to_builtins(record(e, matrix)), **cut, **beside}
 
 

@@ -20,8 +20,8 @@ from mcore_compat.publish.collation import INTERVAL_AXES, Collated, SeenCause, c
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import levels, verdict
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.levels import Level, Note
+from mcore_compat.results.result import Result
 
 NAME = "COMPATIBILITY.md"
 
@@ -35,14 +35,14 @@ def markdown(all_: Collated) -> str:
             (name, _pairs(all_, name), _restores(all_, name), _reaches(all_, name))
             for name in classes
         ],
-        on_gpu="gpu" in {*all_.classes, *(o.evidence.device_class for o in all_.over)},
+        on_gpu="gpu" in {*all_.classes, *(o.result.device_class for o in all_.over)},
         device_classes=classes,
         causes=list(_causes(all_)),
         stopped=_stopped(all_.ordered),
         left_out=_left_out(all_),
         undeclared=list(_undeclared(all_)),
         drift=_drift(all_.drift),
-        over=[(result, counts(result.evidence), _over(result)) for result in all_.over],
+        over=[(over, counts(over.result), _over(over)) for over in all_.over],
     )
 
 
@@ -115,7 +115,7 @@ def _restores(all_: Collated, device_class: str) -> dict[str, Any]:
     return {"families": families, "rows": rows, "others": others}
 
 
-def _core(e: Evidence) -> dict[str, CheckOutcome]:
+def _core(e: Result) -> dict[str, CheckOutcome]:
     return {c.family or "": c.outcome for c in e.checks if c.kind == CORE_KIND}
 
 
@@ -157,7 +157,7 @@ def _causes(all_: Collated) -> Iterator[tuple[SeenCause, str, str]]:
         yield cause, finding.kind if finding else "", draft
 
 
-def _stopped(results: Iterable[Evidence]) -> Mapping[tuple[CellOutcome, str], list[str]]:
+def _stopped(results: Iterable[Result]) -> Mapping[tuple[CellOutcome, str], list[str]]:
     """Cells that ran no checks, by outcome and reason."""
     rows: dict[tuple[CellOutcome, str], list[str]] = {}
     for e in results:
@@ -191,9 +191,9 @@ def _undeclared(all_: Collated) -> Iterator[tuple[str, str, str, list[str], str]
         yield package, requires, module, sorted(filter(None, versions), key=Version), draft
 
 
-def _over(result: OverBase) -> Iterator[tuple[str, str]]:
+def _over(over: OverBase) -> Iterator[tuple[str, str]]:
     """The facts about a result over a base: name and text."""
-    e = result.evidence
+    e = over.result
     if e.platform.get("gpu"):
         yield "GPU", over_base.gpu(e.platform)
     yield from over_base.facts(e.base)

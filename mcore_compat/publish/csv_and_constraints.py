@@ -17,8 +17,8 @@ from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.publish.collation import order
 from mcore_compat.results import levels, verdict
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.repairs import Repair
+from mcore_compat.results.result import Result
 
 CONSTRAINTS = "constraints"
 """The folder of the constraints files, beside the report."""
@@ -37,7 +37,7 @@ def _pin(name: str, version: str) -> str | None:
     return f"{name}=={version.strip()}" if valid else None
 
 
-def csv_text(results: Sequence[Evidence]) -> str:
+def csv_text(results: Sequence[Result]) -> str:
     """The CSV table: a row for each cell, device class and family; a column for each kind of check
     that families have; `conditions`: the public setting that each `works-with` check needs. It
     follows RFC 4180, except that lines end in a line feed, as in every other file; UTF-8."""
@@ -84,7 +84,7 @@ def cell(value: str) -> str:
 
 
 def constraints(
-    results: Sequence[Evidence],
+    results: Sequence[Result],
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair] | None = None,
 ) -> dict[str, str]:
@@ -104,7 +104,7 @@ def constraints(
 
 
 def install_lines(
-    results: Sequence[Evidence],
+    results: Sequence[Result],
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair],
 ) -> dict[str, InstallLine]:
@@ -120,13 +120,13 @@ def install_lines(
     }
 
 
-def _best(results: Sequence[Evidence]) -> dict[str, Evidence]:
+def _best(results: Sequence[Result]) -> dict[str, Result]:
     """By cell name: the results of cells that can be recommended."""
     best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {name: e for name, e in sorted(best.items()) if verdict.restores_all(e)}
 
 
-def _installed(e: Evidence, repair: Repair | None) -> Mapping[str, str]:
+def _installed(e: Result, repair: Repair | None) -> Mapping[str, str]:
     return repair.installed if repair else e.installed
 
 
@@ -136,7 +136,7 @@ def _pins(installed: Mapping[str, str]) -> dict[str, str]:
     return dict(pin.split("==") for pin in pins if pin)
 
 
-def _constraints(e: Evidence, install: InstallLine, repair: Repair | None) -> str:
+def _constraints(e: Result, install: InstallLine, repair: Repair | None) -> str:
     installed = _installed(e, repair)
     failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
     lines = [

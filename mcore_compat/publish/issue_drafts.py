@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mcore_compat.analysis.declarations import KEPT, NOT, OUT, Finding, versions_of
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.publish.rendering import render
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.results.verdict import failing, gist
 
 FOLDER = "upstream"
@@ -27,7 +27,7 @@ def path(finding: Finding) -> str:
     return f"{subject}-{finding.fingerprint}.md" if finding.fingerprint else f"{subject}.md"
 
 
-def texts(findings: Sequence[Finding], by_name: Mapping[str, Evidence]) -> dict[str, str]:
+def texts(findings: Sequence[Finding], by_name: Mapping[str, Result]) -> dict[str, str]:
     """By file name: the issue text of every finding that maintainers should know of. A finding has
     no text until it is known whether an axis or another package causes it."""
     return {path(finding): text(finding, by_name) for finding in findings if wanted(finding)}
@@ -38,7 +38,7 @@ def wanted(finding: Finding) -> bool:
     return finding.kind != KEPT and not finding.undecided
 
 
-def text(finding: Finding, by_name: Mapping[str, Evidence]) -> str:
+def text(finding: Finding, by_name: Mapping[str, Result]) -> str:
     """The issue text in Markdown: title, versions, how to reproduce it, what happens, the rule."""
     e = by_name[finding.cells[0]]
     check = next(
@@ -62,7 +62,7 @@ def text(finding: Finding, by_name: Mapping[str, Evidence]) -> str:
     )
 
 
-def _title(finding: Finding, e: Evidence, check: CheckResult | None) -> str:
+def _title(finding: Finding, e: Result, check: CheckResult | None) -> str:
     if finding.kind == OUT:
         relation = finding.relations[0]
         which = "with which every default-spec checkpoint restores" if failing(e) else "which works"

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from mcore_compat.analysis import explanation, published, untested_releases
 from mcore_compat.analysis.grades import Grades
 from mcore_compat.analysis.untested_releases import UntestedReleases
-from mcore_compat.base.errors import EvidenceError, UsageError
+from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core import combinations, source_digests
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
 from mcore_compat.resolve import resolvability
-from mcore_compat.results import evidence, repairs, store, verdict
-from mcore_compat.results.evidence import DEVICE_CLASSES, MAIN, Evidence
+from mcore_compat.results import repairs, store, verdict
+from mcore_compat.results.result import DEVICE_CLASSES, MAIN, Result, result_path
 from mcore_compat.run.context import Context
 
 
 def results_of(
     cell: Cell, workspace: Workspace, check_sets: Iterable[str] = (MAIN,)
-) -> tuple[Evidence, ...]:
+) -> tuple[Result, ...]:
     """The stored results of a cell: one for each check set and device class that has one."""
     paths = (
-        evidence.path_of(cell.name, device, workspace.results, name)
+        result_path(cell.name, device, workspace.results, name)
         for name in check_sets
         for device in DEVICE_CLASSES
     )
@@ -64,7 +64,7 @@ def untested(cell: Cell, context: Context) -> list[str]:
     return rows if told else []
 
 
-def causes(result: Evidence, results: Sequence[Evidence], context: Context) -> Iterator[str]:
+def causes(result: Result, results: Sequence[Result], context: Context) -> Iterator[str]:
     """Each cause of a cell's failures as lines of text, with the versions in which it occurs
     according to all `results` of the cell's device class."""
     if result.reason:
@@ -96,7 +96,7 @@ def _published(context: Context) -> Grades | None:
     """Grades of untested releases from the published data; None if nothing is published."""
     try:
         known = published.load(context.workspace.published)
-    except EvidenceError:
+    except ResultError:
         return None
     return Grades(known, source_digests.load(context.workspace.digests))
 

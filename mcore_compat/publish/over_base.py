@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.results import store, verdict
-from mcore_compat.results.evidence import Base, Evidence
+from mcore_compat.results.result import Base, Result
 from mcore_compat.run.check_sets import MAIN, CheckSet
 
 
@@ -20,19 +20,19 @@ from mcore_compat.run.check_sets import MAIN, CheckSet
 class OverBase:
     """A result over a base. `stale`: why it is out of date, or empty."""
 
-    evidence: Evidence
+    result: Result
     stale: str
 
     @property
     def lock_of(self) -> str:
         """The cell whose lock was installed over the base."""
-        assert self.evidence.base is not None
-        return self.evidence.base["cell"]
+        assert self.result.base is not None
+        return self.result.base["cell"]
 
     @property
     def outcome(self) -> str:
         """The outcome in words; an incomplete run has no verdict."""
-        e = self.evidence
+        e = self.result
         return verdict.spelt(e.outcome) if e.complete else f"incomplete, {len(e.checks)} checks"
 
 
@@ -40,28 +40,28 @@ def load_all(workspace: Workspace) -> tuple[OverBase, ...]:
     """All results of the main suite over a base, sorted by cell and device class.
 
     Raises:
-        EvidenceError: as `results`.
+        ResultError: as `results`.
     """
     return tuple(
-        OverBase(evidence=e, stale=stale(e, MAIN, workspace)) for e in results(MAIN, workspace)
+        OverBase(result=e, stale=stale(e, MAIN, workspace)) for e in results(MAIN, workspace)
     )
 
 
-def results(check_set: CheckSet, workspace: Workspace) -> tuple[Evidence, ...]:
+def results(check_set: CheckSet, workspace: Workspace) -> tuple[Result, ...]:
     """All results of a check set over a base, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt, or its result has no base.
+        ResultError: a file is corrupt, or its result has no base.
     """
     every = store.load_all(workspace.over_base, check_set.name)
     for e in every:
         if e.base is None:
             where = f"over-base/{e.cell}/{check_set.name}.{e.device_class}.json"
-            raise EvidenceError(f"reports/{where} is not a result over a base; remove it")
+            raise ResultError(f"reports/{where} is not a result over a base; remove it")
     return every
 
 
-def stale(result: Evidence, check_set: CheckSet, workspace: Workspace) -> str:
+def stale(result: Result, check_set: CheckSet, workspace: Workspace) -> str:
     """Why a result is out of date, in its lock or its checks; empty if it is not."""
     assert result.base is not None
     path = workspace.lock(result.base["cell"])

@@ -14,7 +14,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import over_base
 from mcore_compat.publish.rendering import render
 from mcore_compat.results import store, verdict
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.run.check_sets import ON_A_GPU, CheckSet
 
 MEMORY = "peak memory, bytes"
@@ -25,7 +25,7 @@ IMPLEMENTATION = "implementation"
 """The key under which a check of a quantization format records which implementation ran, e.g.
 `CUDA extension`."""
 
-Stale = Callable[[Evidence], str]
+Stale = Callable[[Result], str]
 """Why a result over a base is out of date, or empty."""
 
 
@@ -33,7 +33,7 @@ def texts(workspace: Workspace) -> dict[Path, Callable[[], str]]:
     """By file: the function that makes its text.
 
     Raises:
-        EvidenceError: a result is corrupt, or one in the folder of results over a base has none.
+        ResultError: a result is corrupt, or one in the folder of results over a base has none.
     """
     return {
         workspace.reports / f"{part.name.upper()}.md": functools.partial(
@@ -49,12 +49,12 @@ def texts(workspace: Workspace) -> dict[Path, Callable[[], str]]:
     }
 
 
-def never_on_a_gpu(results: Iterable[Evidence]) -> bool:
+def never_on_a_gpu(results: Iterable[Result]) -> bool:
     """Whether no check ever made its assertion on a GPU, over a base or not."""
     return all(_not_asked(c) for e in results if e.device_class == "gpu" for c in e.checks)
 
 
-def markdown(part: CheckSet, results: Sequence[Evidence], stale: Stale = lambda result: "") -> str:
+def markdown(part: CheckSet, results: Sequence[Result], stale: Stale = lambda result: "") -> str:
     """The report of a check set: results of locked cells and over a base."""
     by_class = {
         name: sorted((e for e in results if e.device_class == name), key=_rank)
@@ -73,12 +73,12 @@ def markdown(part: CheckSet, results: Sequence[Evidence], stale: Stale = lambda 
     )
 
 
-def _rank(e: Evidence) -> tuple[object, ...]:
+def _rank(e: Result) -> tuple[object, ...]:
     mcore, modelopt = parsed(e.pins["megatron-core"]), parsed(e.pins["nvidia-modelopt"])
     return mcore, modelopt, e.cell, e.base is not None
 
 
-def _of_class(results: Sequence[Evidence], stale: Stale) -> dict[str, Any]:
+def _of_class(results: Sequence[Result], stale: Stale) -> dict[str, Any]:
     """All runs on one device class, with the checks of each cause, of each condition, and of each
     reason why checks were not run; `costs`: the checks that recorded their memory."""
     checks = [(e, check) for e in results for check in e.checks]
@@ -102,7 +102,7 @@ def _fails_by(check: CheckResult) -> str | None:
     return check.failure.fingerprint if check.failure and check.outcome in FAILURES else None
 
 
-def _reason(pair: tuple[Evidence, CheckResult]) -> tuple[str, str]:
+def _reason(pair: tuple[Result, CheckResult]) -> tuple[str, str]:
     return pair[1].outcome.value, pair[1].reason or ""
 
 
@@ -110,7 +110,7 @@ def _not_asked(check: CheckResult) -> bool:
     return check.outcome not in HOLDS and check.outcome not in FAILURES
 
 
-def _table(e: Evidence) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
+def _table(e: Result) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
     """The table of a result: its columns, the symbols by kind of check, and the implementation by
     kind of check."""
     by_kind = e.by_kind()

@@ -15,8 +15,8 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.rendering import render, shown
 from mcore_compat.results import levels
-from mcore_compat.results.evidence import Evidence
 from mcore_compat.results.levels import Level, Square
+from mcore_compat.results.result import Result
 
 PICTURES, BADGES = "pictures", "badges"
 """Their folders, beside the report."""
@@ -59,7 +59,7 @@ def texts(all_: Collated) -> dict[str, str]:
     return dict(sorted(by_path.items()))
 
 
-def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
+def pairs(results: Iterable[Result]) -> dict[tuple[str, str], Result]:
     """By series of megatron-core and ModelOpt: the result of the pair on its default stack."""
     return {
         (series_of(e.pins["megatron-core"]), series_of(e.pins["nvidia-modelopt"])): e
@@ -68,7 +68,7 @@ def pairs(results: Iterable[Evidence]) -> dict[tuple[str, str], Evidence]:
     }
 
 
-def squares(results: Iterable[Evidence], rules: Sequence[Pairs]) -> dict[tuple[str, str], Square]:
+def squares(results: Iterable[Result], rules: Sequence[Pairs]) -> dict[tuple[str, str], Square]:
     """By pair: its square in the headline matrix."""
     return {pair: levels.square(e, rules) for pair, e in pairs(results).items()}
 

@@ -11,26 +11,26 @@ from collections.abc import Iterable
 
 from packaging.version import InvalidVersion
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import AXES, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.results.evidence import EXCHANGE, MAIN, CheckResult, Evidence
+from mcore_compat.results.result import EXCHANGE, MAIN, CheckResult, Result
 
 _NOT_INSTALLED = frozenset({CellOutcome.UNRESOLVABLE, CellOutcome.UNBUILDABLE})
 """Outcomes of a cell without checks."""
 
 
-def refuse_contradictions(result: Evidence) -> None:
+def refuse_contradictions(result: Result) -> None:
     """Refuse a result that contradicts itself.
 
     Raises:
-        EvidenceError: names the contradiction.
+        ResultError: names the contradiction.
     """
     for moment in (result.taken, *(source.taken for source in result.sources.values())):
         _refuse_moment(moment)
     if len({check.check for check in result.checks}) != len(result.checks):
         (twice, _), *_ = Counter(check.check for check in result.checks).most_common(1)
-        raise EvidenceError(f"it has the check {twice} twice")
+        raise ResultError(f"it has the check {twice} twice")
     loads = {f"restore-from[{name}:" for name in result.sources}
     for check in result.checks:
         _refuse_name(check, result.check_set, loads)
@@ -38,17 +38,17 @@ def refuse_contradictions(result: Evidence) -> None:
     _refuse_verdict(result)
 
 
-def refuse_name(result: Evidence) -> None:
+def refuse_name(result: Result) -> None:
     """Refuse an invalid name of a cell, or one that does not match the result's pins.
 
     Raises:
-        EvidenceError: names it.
+        ResultError: names it.
     """
     asked = parse_name(result.cell)
     if asked is None:
-        raise EvidenceError(f"invalid name of a cell {result.cell}")
+        raise ResultError(f"invalid name of a cell {result.cell}")
     if {*result.pins} != {*AXES} and (result.check_set == MAIN or not {*result.pins} <= {*AXES}):
-        raise EvidenceError(f"its pins are not of {', '.join(AXES)}")
+        raise ResultError(f"its pins are not of {', '.join(AXES)}")
     words = (asked.mcore, asked.modelopt, asked.te, asked.torch, asked.python)
     for axis, word in zip(AXES, words, strict=True):
         if axis not in result.pins:
@@ -58,16 +58,16 @@ def refuse_name(result: Evidence) -> None:
             number = parsed(version)
             meant = word is None or parsed(word) == number or series_of(version) == word
         except InvalidVersion:
-            raise EvidenceError(f"its pin {axis} {version} is not a version") from None
+            raise ResultError(f"its pin {axis} {version} is not a version") from None
         if not meant:
-            raise EvidenceError(f"its pin {axis} {version} is not the {word} of {result.cell}")
+            raise ResultError(f"its pin {axis} {version} is not the {word} of {result.cell}")
 
 
 def _refuse_moment(moment: str) -> None:
     try:
         datetime.datetime.fromisoformat(moment)
     except ValueError:
-        raise EvidenceError(f"invalid timestamp {moment}") from None
+        raise ResultError(f"invalid timestamp {moment}") from None
 
 
 def _refuse_name(check: CheckResult, check_set: str, loads: Iterable[str]) -> None:
@@ -77,14 +77,14 @@ def _refuse_name(check: CheckResult, check_set: str, loads: Iterable[str]) -> No
     if check_set == EXCHANGE:
         origin = next((start for start in loads if name.startswith(start)), None)
         if origin is None:
-            raise EvidenceError(f"{name} names a cell whose checkpoints were not loaded")
+            raise ResultError(f"{name} names a cell whose checkpoints were not loaded")
         # Each has its own kind; in results of format 1 they had the same kind, and families.
         fits = check.kind in ("restore-from", name) and (family is None or family in name)
     else:
         fits = name == (check.kind if family is None else f"{check.kind}[{family}]")
     if not fits:
         of = "" if family is None else f" of {family}"
-        raise EvidenceError(f"{name} does not match its kind {check.kind}{of}")
+        raise ResultError(f"{name} does not match its kind {check.kind}{of}")
 
 
 def _refuse_outcome(check: CheckResult) -> None:
@@ -92,16 +92,16 @@ def _refuse_outcome(check: CheckResult) -> None:
     that works and has a failure."""
     conditional = check.outcome is CheckOutcome.WORKS_WITH
     if check.failure is None and check.outcome is CheckOutcome.BROKEN:
-        raise EvidenceError(f"{check.check} is broken, but has no failure")
+        raise ResultError(f"{check.check} is broken, but has no failure")
     if conditional and not (check.condition and check.failure):
-        raise EvidenceError(f"{check.check} is works-with, but has no condition or no failure")
+        raise ResultError(f"{check.check} is works-with, but has no condition or no failure")
     if check.condition and not conditional:
-        raise EvidenceError(f"{check.check} is {check.outcome}, but has a condition")
+        raise ResultError(f"{check.check} is {check.outcome}, but has a condition")
     if check.failure and check.outcome is CheckOutcome.WORKS:
-        raise EvidenceError(f"{check.check} works, but has a failure")
+        raise ResultError(f"{check.check} works, but has a failure")
 
 
-def _refuse_verdict(result: Evidence) -> None:
+def _refuse_verdict(result: Result) -> None:
     """Refuse an outcome of the cell that its checks contradict."""
     outcome = result.outcome
     if result.check_set != MAIN:
@@ -118,4 +118,4 @@ def _refuse_verdict(result: Evidence) -> None:
         what = f"{len(result.checks)} checks" if result.checks else "no check"
         cut = "" if result.complete else " of an interrupted run"
         why = "" if result.reason else " and no reason"
-        raise EvidenceError(f"it is {outcome}, with {what}{cut}{why}")
+        raise ResultError(f"it is {outcome}, with {what}{cut}{why}")

@@ -11,7 +11,7 @@ from mcore_compat.core.cells import AXES
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.results.verdict import gist, rule_for
 
 MCORE, MODELOPT = AXES[:2]
@@ -20,19 +20,19 @@ LONGEST = 160
 """The maximum length of a reason in one line, in characters."""
 
 
-def outcome(e: Evidence, profile: Profile = DEFAULT) -> CellOutcome:
+def outcome(e: Result, profile: Profile = DEFAULT) -> CellOutcome:
     """The verdict on a cell for a profile; without checks, the outcome of the cell."""
     if not e.checks or e.outcome is CellOutcome.ERROR:
         return e.outcome
     return profiles.outcome(e.points, profile)
 
 
-def taken(e: Evidence, profile: Profile) -> tuple[CheckResult, ...]:
+def taken(e: Result, profile: Profile) -> tuple[CheckResult, ...]:
     """The checks that a profile includes."""
     return tuple(check for check in e.checks if profile.takes(check))
 
 
-def failing_points(e: Evidence, profile: Profile) -> int:
+def failing_points(e: Result, profile: Profile) -> int:
     """How many points of a profile fail."""
     return len(profiles.failing(e.points, profile))
 
@@ -54,7 +54,7 @@ class Failing:
         return f"{what}: {self.reason}"
 
 
-def failures(e: Evidence, profile: Profile, rules: Sequence[Pairs]) -> tuple[Failing, ...]:
+def failures(e: Result, profile: Profile, rules: Sequence[Pairs]) -> tuple[Failing, ...]:
     """The failures within a profile, each reason once: the one that the matrix declares, else the
     failure's own. Blocked checks appear only if nothing else fails."""
     by_reason: dict[str, list[CheckResult]] = {}
@@ -80,7 +80,7 @@ def _failing(checks: Sequence[CheckResult], reason: str) -> Failing:
     )
 
 
-def _reason(e: Evidence, check: CheckResult, rules: Sequence[Pairs]) -> str:
+def _reason(e: Result, check: CheckResult, rules: Sequence[Pairs]) -> str:
     rule = rule_for(e, check.check, rules)
     if rule is not None:
         return rule.reason
@@ -93,7 +93,7 @@ def _short(text: str) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def compatible_families(e: Evidence, profile: Profile) -> tuple[str, ...]:
+def compatible_families(e: Result, profile: Profile) -> tuple[str, ...]:
     """The families for which a cell is compatible; empty if it is for the whole profile, or for
     none."""
     if outcome(e, profile) is CellOutcome.COMPATIBLE:
@@ -103,7 +103,7 @@ def compatible_families(e: Evidence, profile: Profile) -> tuple[str, ...]:
     return tuple(f for f in asked if outcome(e, alone[f]) is CellOutcome.COMPATIBLE)
 
 
-def conditional(e: Evidence, profile: Profile) -> dict[str, tuple[str, ...]]:
+def conditional(e: Result, profile: Profile) -> dict[str, tuple[str, ...]]:
     """By condition, in one line: the features and families that work only under it."""
     by_condition: dict[str, list[CheckResult]] = {}
     for check in taken(e, profile):
@@ -118,7 +118,7 @@ def conditional(e: Evidence, profile: Profile) -> dict[str, tuple[str, ...]]:
     }
 
 
-def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
+def not_asked(e: Result, profile: Profile) -> tuple[str, ...]:
     """The features of a profile that cannot run here, or that the release does not have, in words:
     `inference: needs a GPU`."""
     words = {
@@ -135,7 +135,7 @@ def not_asked(e: Evidence, profile: Profile) -> tuple[str, ...]:
     )
 
 
-def table(e: Evidence) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+def table(e: Result) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Features × families: the families, and by feature the outcome for each, `works` or with
     formats `works 3/4`; the last column is for checks without a family."""
     points = e.points
@@ -160,7 +160,7 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
     return f"{together} {good}/{of}"
 
 
-def lines(e: Evidence, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
+def lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
     """The verdict in lines: a label and its text."""
     if e.checks:
         yield "works", "; ".join(profiles.counted(e.points, profile)) or "no check that ran"

@@ -13,7 +13,7 @@ from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.results.answer import failing_points, outcome
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 _PAIR = AXES[:2]
 """megatron-core and ModelOpt: a better cell keeps one of them if possible."""
@@ -60,7 +60,7 @@ class BetterCells:
     """Finds better cells among results of main suites of one device class. With thousands of cells,
     each is compared only with the candidates, not with all."""
 
-    def __init__(self, results: Iterable[Evidence], profile: Profile = DEFAULT) -> None:
+    def __init__(self, results: Iterable[Result], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
         self._places = {name: _place(e.pins) for name, e in self._results.items()}
         self._families = {name: _families(e, profile) for name, e in self._results.items()}
@@ -170,7 +170,7 @@ def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, .
     return tuple(series_of(pins[axis]) for axis in axes)
 
 
-def _families(e: Evidence, profile: Profile) -> frozenset[str]:
+def _families(e: Result, profile: Profile) -> frozenset[str]:
     """The families of a profile that a cell's releases have."""
     ended = profiles.of(e.points, profile).items()
     return frozenset(p.family for p, o in ended if p.family and o is not CheckOutcome.UNSUPPORTED)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mcore_compat.base import files
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import MAIN
+from mcore_compat.results.result import MAIN, Result, result_path
 
 MOST = 5
 """The number of results to name; the others are counted."""
@@ -42,14 +41,14 @@ class Citation(NamedTuple):
         return {**self._asdict(), "path": files.shown(self.path)}
 
 
-def of_result(result: evidence.Evidence, results: Path) -> Citation:
+def of_result(result: Result, results: Path) -> Citation:
     """A result below the folder `results`."""
     return of(result.cell, result.device_class, result.taken, results, result.check_set)
 
 
 def of(cell: str, device_class: str, taken: str, results: Path, check_set: str = MAIN) -> Citation:
     """The result of a check set."""
-    path = evidence.path_of(cell, device_class, results, check_set)
+    path = result_path(cell, device_class, results, check_set)
     return Citation(cell=cell, device_class=device_class, taken=taken[:10], path=path)
 
 

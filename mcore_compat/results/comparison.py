@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
-from mcore_compat.results.evidence import LEFT_OUT, CheckResult, Evidence
+from mcore_compat.results.result import LEFT_OUT, CheckResult, Result
 
 GOOD = frozenset({CellOutcome.COMPATIBLE, CellOutcome.PARTIAL})
 """Cells in which a checkpoint restores for at least one family."""
@@ -56,7 +56,7 @@ class Difference:
     same_suite: bool = True
 
 
-def difference(old: Evidence, new: Evidence) -> Difference:
+def difference(old: Result, new: Result) -> Difference:
     """What changed from `old` to `new`.
 
     Raises:
@@ -80,7 +80,7 @@ def difference(old: Evidence, new: Evidence) -> Difference:
     return Difference(**lists, same_suite=old.suite == new.suite)
 
 
-def unlike(old: Evidence, new: Evidence) -> tuple[Change, ...]:
+def unlike(old: Result, new: Result) -> tuple[Change, ...]:
     """The checks that differ between both: in their outcome, cause or condition. Checks that did
     not run in one of the two because a stand-in lacks a module are left out. Sorted."""
     before, after = _asked_of_both(old, new)
@@ -95,7 +95,7 @@ def unlike(old: Evidence, new: Evidence) -> tuple[Change, ...]:
 
 
 def _asked_of_both(
-    old: Evidence, new: Evidence
+    old: Result, new: Result
 ) -> tuple[dict[str, CheckResult], dict[str, CheckResult]]:
     """The checks of each by name, without those that did not run in one of the two because a
     stand-in lacks a module."""
@@ -141,14 +141,14 @@ def why(result: CheckResult) -> str:
     return (result.reason or result.outcome.value)[:200]
 
 
-def known_good(result: Evidence) -> bool:
+def known_good(result: Result) -> bool:
     """Whether a checkpoint restores for at least one family."""
     return result.outcome in GOOD
 
 
 def baseline(
-    new: Evidence, package: str, results: Iterable[Evidence], *, good: bool = True
-) -> Evidence | None:
+    new: Result, package: str, results: Iterable[Result], *, good: bool = True
+) -> Result | None:
     """The result that a release of `package` is compared with: one of an older release.
 
     Of the same device class; of `good` cells, if there is any; with the same series of the other of
@@ -169,7 +169,7 @@ def baseline(
         return None
     others = [axis for axis in _PAIR if axis != package]
 
-    def apart(e: Evidence) -> tuple[tuple[int, ...], ...]:
+    def apart(e: Result) -> tuple[tuple[int, ...], ...]:
         return tuple(
             _apart(series_of(e.pins[axis]), series_of(new.pins[axis]), 2) for axis in others
         )
@@ -187,7 +187,7 @@ def _apart(one: str, other: str, digits: int) -> tuple[int, ...]:
     return tuple(abs(a - b) for a, b in zip(*numbers, strict=True))
 
 
-def other_pins(old: Evidence, new: Evidence, package: str) -> Mapping[str, tuple[str, str]]:
+def other_pins(old: Result, new: Result, package: str) -> Mapping[str, tuple[str, str]]:
     """By axis: both versions, if another package differs, too, and may be the cause."""
     return {
         axis: (old.pins[axis], new.pins[axis])
@@ -213,7 +213,7 @@ def _because(change: Change) -> str:
     return f"; without it: {change.why}" if change.condition else f": {change.why}"
 
 
-def lines(old: Evidence, new: Evidence, package: str) -> list[str]:
+def lines(old: Result, new: Result, package: str) -> list[str]:
     """A comparison in words, as a Markdown list: what the newer one broke and fixed."""
     compared = difference(old, new)
     also = ", ".join(f"{a} {x} -> {y}" for a, (x, y) in other_pins(old, new, package).items())

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mcore_compat.base import files, foreign
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core import profiles
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import fingerprint, missing_kernels, suite_events
-from mcore_compat.results.evidence import MAIN, CheckResult, Evidence, Failure, Record
+from mcore_compat.results.result import MAIN, CheckResult, Failure, Record, Result
 
 _TRACEBACK = 6000
 """The number of characters of a traceback that are stored, from its end."""
@@ -28,9 +28,9 @@ _TWO_RUNS = "events of two runs are mixed, run it again"
 
 
 class Builder:
-    """Collects a suite's events; `evidence()` returns the result so far."""
+    """Collects a suite's events; `result()` returns the result so far."""
 
-    def __init__(self, base: Evidence, folders: Iterable[str] = ()) -> None:
+    def __init__(self, base: Result, folders: Iterable[str] = ()) -> None:
         """`folders`: of the machine that the events are from, cut out of all stored texts."""
         self._base = replace(base, complete=False)
         self._checks: dict[str, CheckResult] = {}
@@ -44,7 +44,7 @@ class Builder:
         """Take one event of the suite's protocol.
 
         Raises:
-            EvidenceError: an event of a suite that was broken on purpose.
+            ResultError: an event of a suite that was broken on purpose.
             InfrastructureError: not an event of the protocol, or events of two runs are mixed: a
                 second start, or a second result of a check.
         """
@@ -71,7 +71,7 @@ class Builder:
         elif kind == "check":
             _refuse_sabotage((event.get("details") or {}).get("sabotage"))
             self._refuse_second(event["check"], self._checks)
-            self._checks[event["check"]] = self._result(self._judged(event))
+            self._checks[event["check"]] = self._check(self._judged(event))
         elif kind == "end":
             self._base = replace(self._base, complete=True)
 
@@ -88,7 +88,7 @@ class Builder:
         except StopIteration:
             raise IndexError("no check yet") from None
 
-    def evidence(self) -> Evidence:
+    def result(self) -> Result:
         """The result so far; `complete` only after the suite's end.
 
         Until then the outcome is `error`: a part of the checks gives no verdict, and the end of the
@@ -147,7 +147,7 @@ class Builder:
             gpu_independent=self._text(raw["gpu_independent"]),
         )
 
-    def _result(self, event: Mapping[str, Any]) -> CheckResult:
+    def _check(self, event: Mapping[str, Any]) -> CheckResult:
         details = dict(self._clean(event.get("details") or {}))
         if self._base.check_set != MAIN:
             details.pop("left_behind", None)  # processes of this run only
@@ -170,4 +170,4 @@ class Builder:
 
 def _refuse_sabotage(what: object) -> None:
     if what:
-        raise EvidenceError(f"the suite was broken on purpose ({what}); nothing is stored")
+        raise ResultError(f"the suite was broken on purpose ({what}); nothing is stored")

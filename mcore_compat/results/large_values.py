@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcore_compat.base import file_group, files, foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.results import repairs
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def lock() -> FileLock:
     from filelock import FileLock  # slow to import, and not needed to read results
 
     files.home().mkdir(parents=True, exist_ok=True)
-    return FileLock(files.home() / "evidence.lock")
+    return FileLock(files.home() / "results.lock")
 
 
 def text_of(value: Any) -> str:
@@ -86,7 +86,7 @@ def expand(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     results.
 
     Raises:
-        EvidenceError: a value is missing, or does not match its digest.
+        ResultError: a value is missing, or does not match its digest.
     """
     where = str(folder)
     for values in (row["details"], row["failure"] or {}):
@@ -113,14 +113,14 @@ def unfolded(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The unpacked row of a check or record; an unpacked one is returned as it is.
 
     Raises:
-        EvidenceError: the rest is missing, or does not match its digest.
+        ResultError: the rest is missing, or does not match its digest.
     """
     if KEY not in row:
         return row
     digest = digest_in({KEY: row[KEY]})
     rest = read(str(folder), digest) if digest else None
     if not isinstance(rest, dict):
-        raise EvidenceError(f"the packed part of {row.get('check', 'a record')} is invalid")
+        raise ResultError(f"the packed part of {row.get('check', 'a record')} is invalid")
     failure = dict(rest["failure"]) if rest["failure"] else None
     shown = {name: row[name] for name in row if name != KEY}
     # `read` returns the same object each time, and the row is completed in place.
@@ -158,7 +158,7 @@ def read(folder: str, digest: str) -> Any:
     changed.
 
     Raises:
-        EvidenceError: it is missing, or does not match its digest.
+        ResultError: it is missing, or does not match its digest.
     """
     # Single files come first: so a run repairs a value that is corrupt in a pack.
     where, text = f"{FOLDER}/{digest}.json", _alone(folder, digest)
@@ -168,13 +168,13 @@ def read(folder: str, digest: str) -> Any:
         _pack.cache_clear()
         text = _packed(folder, digest)
     if text is None:
-        raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read, and {where} does not have it")
+        raise ResultError(f"{FOLDER}/{digest}.json cannot be read, and {where} does not have it")
     if name_of(text) != digest:
-        raise EvidenceError(f"{where} is corrupt: the digest of {digest} is {name_of(text)}")
+        raise ResultError(f"{where} is corrupt: the digest of {digest} is {name_of(text)}")
     try:
         return foreign.decode(text)
     except ValueError as error:
-        raise EvidenceError(f"{where} is corrupt ({error})") from None
+        raise ResultError(f"{where} is corrupt ({error})") from None
 
 
 def _alone(folder: str, digest: str) -> str | None:
@@ -184,7 +184,7 @@ def _alone(folder: str, digest: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise EvidenceError(f"{FOLDER}/{digest}.json cannot be read ({error})") from None
+        raise ResultError(f"{FOLDER}/{digest}.json cannot be read ({error})") from None
 
 
 def pack_of(digest: str) -> str:
@@ -204,7 +204,7 @@ def _pack(path: str) -> Mapping[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise EvidenceError(f"{FOLDER}/{Path(path).name} cannot be read ({error})") from None
+        raise ResultError(f"{FOLDER}/{Path(path).name} cannot be read ({error})") from None
     # A line is ` "DIGEST": VALUE,`; slicing is 50 times faster than a regular expression, and this
     # runs for each check that is written. Not `splitlines`: a value may hold other characters that
     # end a line for Unicode.
@@ -224,7 +224,7 @@ def write(texts: Mapping[str, str], folder: Path, changes: file_group.Changes) -
         try:
             if text in (_packed(str(folder), digest), _alone(str(folder), digest)):
                 continue
-        except EvidenceError:
+        except ResultError:
             pass  # not readable: written below
         changes.write(folder / FOLDER / f"{digest}.json", text, durable=False)
 
@@ -239,7 +239,7 @@ def pack(folder: Path) -> None:
     """Pack all values that results below `folder` use, and drop all others.
 
     Raises:
-        EvidenceError: a result or a value cannot be read; nothing is changed then.
+        ResultError: a result or a value cannot be read; nothing is changed then.
     """
     with lock(), file_group.Changes() as changes:
         stage(folder, changes)
@@ -251,7 +251,7 @@ def stage(folder: Path, changes: file_group.Changes) -> None:
     """As `pack`, as a part of other changes; the caller holds `lock`.
 
     Raises:
-        EvidenceError: as `pack`.
+        ResultError: as `pack`.
     """
     _pack.cache_clear()
     results = _results(folder)
@@ -267,7 +267,7 @@ def unpacked(folder: Path) -> list[Path]:
     """What `pack` would change below `folder`; sorted.
 
     Raises:
-        EvidenceError: as `pack`.
+        ResultError: as `pack`.
     """
     results = _results(folder)
     wanted, there = _packs(folder, results), _there(folder, results)
@@ -313,7 +313,7 @@ def _packed_result(path: Path, folder: Path, values: dict[str, str]) -> tuple[st
     into `values`.
 
     Raises:
-        EvidenceError: it cannot be read.
+        ResultError: it cannot be read.
     """
     try:
         data = foreign.decode(foreign.read(path))
@@ -326,4 +326,4 @@ def _packed_result(path: Path, folder: Path, values: dict[str, str]) -> tuple[st
             data["records"] = {kind: folded(row, values) for kind, row in records.items()}
         return files.json_with_rows(data, "checks", packed), wanted
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvidenceError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None
+        raise ResultError(f"{path.parent.name}/{path.name} is corrupt ({error})") from None

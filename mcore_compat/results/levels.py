@@ -16,7 +16,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Points
 from mcore_compat.results import answer
-from mcore_compat.results.evidence import STAND_IN, Evidence
+from mcore_compat.results.result import STAND_IN, Result
 
 
 class Level(Enum):
@@ -31,11 +31,11 @@ class Level(Enum):
         "◌",
         "checkpoints restore, but ModelOpt or its plugin does not import",
     )
-    RESTORES = "restores", "○", "1: checkpoints restore, no quantized state comes back"
-    SOME = "some", "◔", "2: and quantized state comes back, of some formats or families"
-    QUANTIZES = "quantizes", "◑", "3: and of all"
-    TE_SOME = "te-some", "◕", "4: and in part on the default TE spec"
-    TE = "te", "●", "5: and wholly on the default TE spec"
+    RESTORES = "restores", "○", "1: checkpoints restore, but no quantized state"
+    SOME = "some", "◔", "2: quantized state restores, for some formats or families"
+    QUANTIZES = "quantizes", "◑", "3: quantized state restores, for all formats and families"
+    TE_SOME = "te-some", "◕", "4: some of it on the default TE spec, too"
+    TE = "te", "●", "5: all of it on the default TE spec, too"
     GPU = "gpu", "★", "6: and a GPU computes the same"
 
     def __init__(self, key: str, mark: str, words: str) -> None:
@@ -76,7 +76,7 @@ class Square:
         return f"{self.level.mark} {counts}" if counts else self.level.mark
 
 
-def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> Square:
+def square(e: Result | None, rules: Sequence[Pairs] = (), stale: str = "") -> Square:
     """The square of a result in the headline."""
     if e is None or level(e) is Level.UNTESTED:
         return Square(level=Level.UNTESTED, says="there is no result of this pair")
@@ -98,7 +98,7 @@ def square(e: Evidence | None, rules: Sequence[Pairs] = (), stale: str = "") -> 
     )
 
 
-def line(e: Evidence) -> str:
+def line(e: Result) -> str:
     """The outcome and level of a cell, for a listing: `partial ◑ level 3: R 4/4 · Q 16/16`."""
     reached = level(e)
     if reached not in _REACHED:
@@ -119,7 +119,7 @@ NEEDS_GPU = CheckOutcome.NEEDS_GPU
 _NOT_RUN = ("inference", CheckOutcome.BLOCKED)
 
 
-def level(e: Evidence) -> Level:
+def level(e: Result) -> Level:
     """The level of a result."""
     if e.outcome in (CellOutcome.ERROR, CellOutcome.UNTESTED):
         return Level.UNTESTED
@@ -169,7 +169,7 @@ class Note:
     text: str
 
 
-def notes(results: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[Note, ...]:
+def notes(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[Note, ...]:
     """The failures and conditions that all of some results share; empty for fewer than three."""
     asked = [e for e in results if e.checks]
     if len(asked) < 3:
@@ -178,7 +178,7 @@ def notes(results: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[Note, ..
     return tuple(Note(text=text) for text in said[0] if all(text in other for other in said))
 
 
-def _said(e: Evidence, rules: Sequence[Pairs]) -> list[str]:
+def _said(e: Result, rules: Sequence[Pairs]) -> list[str]:
     failing = [each.text() for each in answer.failures(e, ALL, rules)]
     beside = answer.conditional(e, ALL)
     return [*failing, *(f"{', '.join(what)}: only with {how}" for how, what in beside.items())]

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from mcore_compat.base.errors import EvidenceError
-from mcore_compat.results import evidence, large_values, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.base.errors import ResultError
+from mcore_compat.results import large_values, store
+from mcore_compat.results.result import FORMAT, Result
 
 PARTS = ("ranks", "gpu")
 FOLDERS = ("evidence", "exchange", *PARTS)
@@ -29,7 +29,7 @@ def migrate(reports: Path) -> int:
     """Convert all results below a folder `reports` to format 2; returns their number.
 
     Raises:
-        EvidenceError: a file is not of format 1, or a value of it is missing or corrupt; nothing
+        ResultError: a file is not of format 1, or a value of it is missing or corrupt; nothing
             is changed then.
     """
     over_base = reports / "over-base"
@@ -48,7 +48,7 @@ def migrate(reports: Path) -> int:
     return len(results)
 
 
-def _results(source: Path, main: Path) -> Iterator[Evidence]:
+def _results(source: Path, main: Path) -> Iterator[Result]:
     for name in MAIN:
         for path in sorted(main.glob(f"compat-*/{name}")):
             yield _read(path, lambda data: _main(data, main))
@@ -59,24 +59,24 @@ def _results(source: Path, main: Path) -> Iterator[Evidence]:
         yield _read(path, _exchange)
 
 
-def _read(path: Path, result_of: Callable[[dict[str, Any]], Evidence]) -> Evidence:
+def _read(path: Path, result_of: Callable[[dict[str, Any]], Result]) -> Result:
     try:
         return result_of(json.loads(path.read_text(encoding="utf-8")))
-    except EvidenceError as error:
-        raise EvidenceError(f"{path}: {error}") from None
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(f"{error!r}".split())
-        raise EvidenceError(f"{path} is not of format 1 ({reason}); nothing is changed") from None
+        raise ResultError(f"{path} is not of format 1 ({reason}); nothing is changed") from None
 
 
-def _main(data: dict[str, Any], folder: Path) -> Evidence:
+def _main(data: dict[str, Any], folder: Path) -> Result:
     digests = data.pop("digests")
     checks = [large_values.expand(row, folder) for row in data.pop("checks")]
     del data["schema"]
-    return msgspec.convert({**data, **digests, "checks": checks}, Evidence)
+    return msgspec.convert({**data, **digests, "checks": checks}, Result)
 
 
-def _part(data: dict[str, Any]) -> Evidence:
+def _part(data: dict[str, Any]) -> Result:
     return _other(
         data,
         check_set=data["part"],
@@ -89,15 +89,15 @@ def _part(data: dict[str, Any]) -> Evidence:
     )
 
 
-def _other(data: Mapping[str, Any], **fields: Any) -> Evidence:
+def _other(data: Mapping[str, Any], **fields: Any) -> Result:
     """A result of a check set without a verdict; fields that format 1 lacks are empty."""
     known: dict[str, Any] = {"outcome": "untested", "reason": None, "cuda": 0, "wheels": {}}
     same = {name: data[name] for name in ("cell", "device_class", "pins")}
     lock = data["digests"]["lock"]
-    return msgspec.convert({**known, **same, "lock": lock, **fields}, Evidence)
+    return msgspec.convert({**known, **same, "lock": lock, **fields}, Result)
 
 
-def _exchange(data: Mapping[str, Any]) -> Evidence:
+def _exchange(data: Mapping[str, Any]) -> Result:
     checks = [
         _answer(origin, key, answer, data["failures"])
         for origin, source in data["from"].items()
@@ -139,7 +139,7 @@ def _answer(
 if __name__ == "__main__":
     try:
         moved = migrate(Path(sys.argv[1] if len(sys.argv) > 1 else "reports"))
-    except EvidenceError as error:
+    except ResultError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"converted {moved} results to format {evidence.FORMAT}")
+    print(f"converted {moved} results to format {FORMAT}")

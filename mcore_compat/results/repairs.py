@@ -19,16 +19,16 @@ from msgspec import Meta, Struct
 from packaging.requirements import InvalidRequirement, Requirement
 
 from mcore_compat.base import files, foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core import profiles
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
-from mcore_compat.results.evidence import (
+from mcore_compat.results.result import (
     CellName,
     CheckId,
     CheckResult,
     Digest,
-    Evidence,
     Moment,
+    Result,
 )
 
 STEM = "repair"
@@ -81,7 +81,7 @@ class Repair(Struct, frozen=True, kw_only=True):
     installed: Mapping[str, str]
     format: int = FORMAT
 
-    def holds_for(self, result: Evidence) -> bool:
+    def holds_for(self, result: Result) -> bool:
         """Whether it is of this result: of its lock, suite and extension of TE."""
         mine = (self.cell, self.device_class, self.lock, self.suite, self.te_extension)
         return result.complete and mine == (
@@ -112,7 +112,7 @@ def save(repair: Repair, folder: Path) -> Path:
     """Write a repair beside its result; returns the file.
 
     Raises:
-        EvidenceError: it contradicts itself.
+        ResultError: it contradicts itself.
         InfrastructureError: the disk is full or not writable.
     """
     path = path_of(repair.cell, repair.device_class, folder)
@@ -126,16 +126,16 @@ def parse(text: str, where: str) -> Repair:
     """A repair from its text.
 
     Raises:
-        EvidenceError: not JSON, not of the format, or inconsistent; names the remedy.
+        ResultError: not JSON, not of the format, or inconsistent; names the remedy.
     """
     try:
         repair = msgspec.convert(foreign.decode(text), Repair)
         why = _contradiction(repair)
-    except (msgspec.MsgspecError, ValueError, RecursionError, EvidenceError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, ResultError) as error:
         why = str(error)
     if why:
         cell = where.partition("/")[0]
-        raise EvidenceError(f"{where}: {why}; replace it: nox -s repair -- {cell}")
+        raise ResultError(f"{where}: {why}; replace it: nox -s repair -- {cell}")
     return repair
 
 
@@ -161,20 +161,20 @@ def _contradiction(repair: Repair) -> str:
 
 
 def load(path: Path) -> Repair:
-    """The repair at `path`; FileNotFoundError if there is none, EvidenceError as `parse`."""
+    """The repair at `path`; FileNotFoundError if there is none, ResultError as `parse`."""
     repair = parse(
         path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}"
     )
     if (repair.cell, f"{STEM}.{repair.device_class}.json") != (path.parent.name, path.name):
-        raise EvidenceError(f"{path.parent.name}/{path.name} is of {repair.cell}: move it there")
+        raise ResultError(f"{path.parent.name}/{path.name} is of {repair.cell}: move it there")
     return repair
 
 
-def load_all(results: Iterable[Evidence], folder: Path) -> dict[tuple[str, str], Repair]:
+def load_all(results: Iterable[Result], folder: Path) -> dict[tuple[str, str], Repair]:
     """By cell and device class: the repairs that are valid for these results.
 
     Raises:
-        EvidenceError: a file is corrupt.
+        ResultError: a file is corrupt.
     """
     repairs: dict[tuple[str, str], Repair] = {}
     for result in results:
@@ -184,7 +184,7 @@ def load_all(results: Iterable[Evidence], folder: Path) -> dict[tuple[str, str],
     return repairs
 
 
-def applied(result: Evidence, repair: Repair | None) -> Evidence:
+def applied(result: Result, repair: Repair | None) -> Result:
     """A result as it is published: repaired checks are `works-with`, under the requirement. Never
     to be stored; `installed` still has the lock's versions."""
     if repair is None:
@@ -214,8 +214,8 @@ def _mended(check: CheckResult, by: RepairedCheck, repair: Repair) -> CheckResul
 
 
 def applied_to_all(
-    results: Iterable[Evidence], folder: Path
-) -> tuple[tuple[Evidence, ...], dict[tuple[str, str], Repair]]:
+    results: Iterable[Result], folder: Path
+) -> tuple[tuple[Result, ...], dict[tuple[str, str], Repair]]:
     """Results as they are published, and the repairs used for that; raises as `load_all`."""
     every = tuple(results)
     repairs = load_all(every, folder)

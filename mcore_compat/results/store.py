@@ -18,23 +18,23 @@ from typing import Any
 import msgspec
 
 from mcore_compat.base import file_group, files, foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core import profiles
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.results import agreement, fingerprint, large_values
-from mcore_compat.results.evidence import (
+from mcore_compat.results.result import (
     FORMAT,
     MAIN,
     REAL,
     RECORDS,
     CheckResult,
-    Evidence,
     Record,
-    path_of,
+    Result,
+    result_path,
 )
 
 
-def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
+def dumps(result: Result, apart: dict[str, str] | None = None) -> str:
     """The file's text: sorted, the checks last, each a line. With `apart`, large values are put
     there by their digest (see `mcore_compat.results.large_values`)."""
     # What only the class has, msgspec leaves out.
@@ -61,31 +61,31 @@ def dumps(result: Evidence, apart: dict[str, str] | None = None) -> str:
     return files.json_with_rows({**data, "format": FORMAT}, "checks", rows)
 
 
-def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = True) -> Evidence:
+def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = True) -> Result:
     """A result from its text, which must be consistent.
 
     `folder`: of all results, for the values that are stored separately. Without it, or if not
     `whole`, large ones are left out: a digest replaces them, and a traceback is empty.
 
     Raises:
-        EvidenceError: not JSON, not of the format, or inconsistent, or a separately stored value is
+        ResultError: not JSON, not of the format, or inconsistent, or a separately stored value is
             missing or corrupt; names the place and the remedy.
     """
     try:
         data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise EvidenceError(f"it is not of the format {FORMAT}")
+            raise ResultError(f"it is not of the format {FORMAT}")
         data["checks"] = [_check(row, folder, whole=whole) for row in data["checks"]]
         rows = data.get("records", {}).items()
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
-        result = msgspec.convert(data, Evidence)
+        result = msgspec.convert(data, Result)
         agreement.refuse_contradictions(result)
         return _refreshed(_with_verdict(_with_records(result)))
-    except (EvidenceError, msgspec.MsgspecError) as error:
-        raise EvidenceError(f"{where}: {error}; {way_out(where)}") from None
+    except (ResultError, msgspec.MsgspecError) as error:
+        raise ResultError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise EvidenceError(f"{where} is corrupt ({error}); {way_out(where)}") from None
+        raise ResultError(f"{where} is corrupt ({error}); {way_out(where)}") from None
 
 
 def _check(row: dict[str, Any], folder: Path | None, *, whole: bool) -> Any:
@@ -104,7 +104,7 @@ def _shared(name: str, outcome: str, seconds: Any, digest: str, folder: str, who
 
     Raises:
         msgspec.ValidationError: it is not of the format.
-        EvidenceError: the rest is missing, or does not match its digest.
+        ResultError: the rest is missing, or does not match its digest.
     """
     row = dict(zip(_PACKED, (name, outcome, seconds, digest), strict=True))
     return msgspec.convert(_whole(row, Path(folder), whole=whole), CheckResult)
@@ -121,11 +121,11 @@ def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str
     return interned
 
 
-def _with_records(result: Evidence) -> Evidence:
+def _with_records(result: Result) -> Result:
     """The result with the records that an older suite had as checks.
 
     Raises:
-        EvidenceError: it has the record twice.
+        ResultError: it has the record twice.
     """
     older = [check for check in result.checks if check.kind in RECORDS]
     if not older:
@@ -133,13 +133,13 @@ def _with_records(result: Evidence) -> Evidence:
     records = dict(result.records)
     for one in older:
         if one.kind in records:
-            raise EvidenceError(f"it has the record {one.kind} twice")
+            raise ResultError(f"it has the record {one.kind} twice")
         records[one.kind] = Record(seconds=one.seconds, failure=one.failure, details=one.details)
     checks = tuple(check for check in result.checks if check.kind not in RECORDS)
     return replace(result, checks=checks, records=records)
 
 
-def _with_verdict(result: Evidence) -> Evidence:
+def _with_verdict(result: Result) -> Result:
     """The result with the verdict of its checks for the default profile, which may have changed
     since the file was written."""
     whole = result.check_set == MAIN and result.complete and result.outcome is not CellOutcome.ERROR
@@ -163,7 +163,7 @@ def _same(text: str) -> str:
     return text
 
 
-def _refreshed(result: Evidence) -> Evidence:
+def _refreshed(result: Result) -> Result:
     """The result with current fingerprints, so that a better distinction of causes applies to
     all."""
     if result.check_set != MAIN:
@@ -189,12 +189,12 @@ def way_out(where: str) -> str:
     return f"run the cell again: nox -s {cell} -- {options}--publish --force"
 
 
-def load(path: Path, *, whole: bool = True) -> Evidence:
+def load(path: Path, *, whole: bool = True) -> Result:
     """The result at `path`; not `whole`: without the values that are stored separately.
 
     Raises:
         FileNotFoundError: no such file.
-        EvidenceError: as `parse`, or its cell, check set or device class do not match the path, or
+        ResultError: as `parse`, or its cell, check set or device class do not match the path, or
             its versions do not match the cell's name.
     """
     where = f"{path.parent.name}/{path.name}"
@@ -202,29 +202,29 @@ def load(path: Path, *, whole: bool = True) -> Evidence:
         text = foreign.read(path, where)
         result = parse(text, where, folder=path.parent.parent, whole=whole)
         _refuse_place(result, where)
-    except EvidenceError as error:
+    except ResultError as error:
         hint = way_out(where)
-        raise EvidenceError(str(error).removesuffix(f"; {hint}") + f"; {hint}") from None
+        raise ResultError(str(error).removesuffix(f"; {hint}") + f"; {hint}") from None
     return result
 
 
-def _refuse_place(result: Evidence, where: str) -> None:
+def _refuse_place(result: Result, where: str) -> None:
     """Refuse a result that does not match its path, or whose versions do not match its cell's
     name."""
     name = f"{result.cell}/{result.check_set}.{result.device_class}.json"
     if name != where:
-        raise EvidenceError(f"{where} is that of {name}")
+        raise ResultError(f"{where} is that of {name}")
     try:
         agreement.refuse_name(result)
-    except EvidenceError as error:
-        raise EvidenceError(f"{where}: {error}") from None
+    except ResultError as error:
+        raise ResultError(f"{where}: {error}") from None
 
 
-def save(result: Evidence, folder: Path) -> Path:
+def save(result: Result, folder: Path) -> Path:
     """Write a result completely or not at all; as `Batch.add`.
 
     Raises:
-        EvidenceError: it is not of the format, or inconsistent; nothing is written.
+        ResultError: it is not of the format, or inconsistent; nothing is written.
         InfrastructureError: the disk is full.
     """
     batch = Batch()
@@ -237,20 +237,20 @@ class Batch:
     """Results that are written together: all of them, or none."""
 
     def __init__(self) -> None:
-        self._results: dict[Path, Evidence] = {}
+        self._results: dict[Path, Result] = {}
         self._texts: dict[Path, str] = {}
         self._apart: dict[Path, dict[str, str]] = {}
 
-    def at(self, path: Path) -> Evidence:
+    def at(self, path: Path) -> Result:
         """The result that will be at a path.
 
         Raises:
             FileNotFoundError: there will be none.
-            EvidenceError: it is corrupt.
+            ResultError: it is corrupt.
         """
         return self._results[path] if path in self._results else load(path)
 
-    def add(self, result: Evidence, folder: Path) -> Path:
+    def add(self, result: Result, folder: Path) -> Path:
         """Add a result to be written below `folder`; returns its path.
 
         An infrastructure error or an interrupted run never replaces a complete result; for other
@@ -259,9 +259,9 @@ class Batch:
         same lock and base.
 
         Raises:
-            EvidenceError: it is not of the format, or inconsistent.
+            ResultError: it is not of the format, or inconsistent.
         """
-        path = path_of(result.cell, result.device_class, folder, result.check_set)
+        path = result_path(result.cell, result.device_class, folder, result.check_set)
         unsure = result.outcome is CellOutcome.ERROR or not result.complete
         before = self._readable(path) if unsure or result.variables is None else None
         if before and unsure:
@@ -277,12 +277,12 @@ class Batch:
         self._results[path], self._texts[path] = result, text
         return path
 
-    def _readable(self, path: Path) -> Evidence | None:
+    def _readable(self, path: Path) -> Result | None:
         """The result that will be at a path; None if there is none, or it is corrupt (it is
         replaced)."""
         try:
             return self.at(path)
-        except (FileNotFoundError, EvidenceError):
+        except (FileNotFoundError, ResultError):
             return None
 
     def write(self, also: Mapping[Path, str] | None = None) -> None:
@@ -301,12 +301,12 @@ class Batch:
         _shared.cache_clear()
 
 
-def _with_variables(result: Evidence, known: Mapping[str, str] | None) -> Evidence:
+def _with_variables(result: Result, known: Mapping[str, str] | None) -> Result:
     """The result with these variables, unless it has its own."""
     return result if result.variables is not None else replace(result, variables=known)
 
 
-def _outranks(before: Evidence, result: Evidence) -> bool:
+def _outranks(before: Result, result: Result) -> bool:
     same = (before.lock, before.suite) == (result.lock, result.suite)
     whole = before.complete and before.outcome is not CellOutcome.ERROR
     return whole and (same or result.check_set == MAIN)
@@ -317,7 +317,7 @@ _MACHINE = ("gpu", "driver", "python")
 """What must be equal for the checks of two runs to be one result."""
 
 
-def added(before: Evidence, after: Evidence) -> Evidence:
+def added(before: Result, after: Result) -> Result:
     """Both as one result, if neither is complete and both have the same lock, checks, base and
     machine; else `after` alone. For a check in both, the later run's outcome counts."""
     if before.complete or any(getattr(before, name) != getattr(after, name) for name in _SAME):
@@ -333,14 +333,14 @@ def added(before: Evidence, after: Evidence) -> Evidence:
     )
 
 
-def load_all(folder: Path, check_set: str = MAIN) -> tuple[Evidence, ...]:
+def load_all(folder: Path, check_set: str = MAIN) -> tuple[Result, ...]:
     """All results of a check set below `folder`, sorted by cell and device class.
 
     Raises:
-        EvidenceError: a file is corrupt, or `folder` is not a folder.
+        ResultError: a file is corrupt, or `folder` is not a folder.
     """
     if not folder.is_dir() and os.path.lexists(folder):
-        raise EvidenceError(f"{folder} is not a folder of results; move it away")
+        raise ResultError(f"{folder} is not a folder of results; move it away")
     paths = sorted(folder.glob(f"compat-*/{check_set}.*.json"))
     with _nothing_collected():
         return tuple(load(path) for path in paths)

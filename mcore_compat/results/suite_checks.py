@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.outcomes import FEATURES
 from mcore_compat.core.profiles import Words
 
@@ -34,7 +34,7 @@ def of(suite: Path, folder: Path) -> Mapping[str, Declared]:
     """The checks in a folder of the suite, by id; empty if no file has any.
 
     Raises:
-        EvidenceError: a file cannot be read, or names its checks by an expression that is not
+        ResultError: a file cannot be read, or names its checks by an expression that is not
         plain.
     """
     checks: dict[str, Declared] = {}
@@ -97,7 +97,7 @@ class _Module:
         try:
             self.tree = ast.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, SyntaxError) as error:
-            raise EvidenceError(f"{path} cannot be read: {error}") from None
+            raise ResultError(f"{path} cannot be read: {error}") from None
         self._values: dict[str, ast.expr] = {}
         self._imports: dict[str, tuple[str, str]] = {}
         for node in self.tree.body:
@@ -162,6 +162,6 @@ class _Module:
         """Another file of the suite, by its module's name."""
         return _Module(self._suite, self._suite.joinpath(*name.split(".")[1:]).with_suffix(".py"))
 
-    def _unknown(self, node: ast.expr) -> EvidenceError:
+    def _unknown(self, node: ast.expr) -> ResultError:
         line = getattr(node, "lineno", 0)
-        return EvidenceError(f"{self._path}:{line}: this is not a plain list of names of checks")
+        return ResultError(f"{self._path}:{line}: this is not a plain list of names of checks")

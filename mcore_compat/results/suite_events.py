@@ -11,7 +11,7 @@ from msgspec import Struct
 from mcore_compat.base import foreign
 from mcore_compat.base.errors import InfrastructureError
 from mcore_compat.core.outcomes import CheckOutcome
-from mcore_compat.results.evidence import CheckId, Name, Seconds
+from mcore_compat.results.result import CheckId, Name, Seconds
 
 PROTOCOL = 1
 """The version in a suite's first event."""

@@ -12,7 +12,7 @@ from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.results import answer
 from mcore_compat.results.better_cells import BetterCell
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.results.verdict import (
     SYMBOLS,
     by_feature,
@@ -47,7 +47,7 @@ _STYLES = {
 
 
 def show(
-    evidence: Evidence,
+    result: Result,
     instead: Sequence[BetterCell] | None,
     console: Console,
     rules: Sequence[Pairs] = (),
@@ -65,10 +65,10 @@ def show(
     def say(text: str, style: str = "") -> None:
         console.print(Text(plain(text), style))
 
-    ended = answer.outcome(evidence, profile)
-    head = Text(f"{evidence.cell}: ").append(spelt(ended), _style(ended))
-    console.print(head.append(f" for {profile.text()} (device class {evidence.device_class})"))
-    for what, text in answer.lines(evidence, rules, profile):
+    ended = answer.outcome(result, profile)
+    head = Text(f"{result.cell}: ").append(spelt(ended), _style(ended))
+    console.print(head.append(f" for {profile.text()} (device class {result.device_class})"))
+    for what, text in answer.lines(result, rules, profile):
         say(f"  {what}: {text}")
     if instead is not None and ended is not CellOutcome.COMPATIBLE:
         for better in instead:
@@ -77,41 +77,41 @@ def show(
             say(
                 "  instead: no tested cell is better for this profile; all cells: mcore-compat list"
             )
-    if evidence.reason:
-        say(f"  {evidence.reason.kind}: {evidence.reason.message}")
-        if evidence.reason.help:
-            say(f"  what would help: {evidence.reason.help}")
-    say("  " + ", ".join(f"{axis} {evidence.pins[axis]}" for axis in AXES))
-    if evidence.checks:
-        if stood_in(evidence):
-            say(f"  {stood_in(evidence)}")
-        console.print(_features(evidence))
-    for name, outcomes in flapping(evidence.checks).items():
+    if result.reason:
+        say(f"  {result.reason.kind}: {result.reason.message}")
+        if result.reason.help:
+            say(f"  what would help: {result.reason.help}")
+    say("  " + ", ".join(f"{axis} {result.pins[axis]}" for axis in AXES))
+    if result.checks:
+        if stood_in(result):
+            say(f"  {stood_in(result)}")
+        console.print(_features(result))
+    for name, outcomes in flapping(result.checks).items():
         say(f"flapping: {name} ended {', then '.join(outcomes)}", "bold")
-    _show_causes(evidence, rules, say)
-    _show_conditions(evidence, say)
-    if every and evidence.checks:
-        console.print(_checks(evidence))
+    _show_causes(result, rules, say)
+    _show_conditions(result, say)
+    if every and result.checks:
+        console.print(_checks(result))
 
 
-def _show_causes(evidence: Evidence, rules: Sequence[Pairs], say: Callable[..., None]) -> None:
+def _show_causes(result: Result, rules: Sequence[Pairs], say: Callable[..., None]) -> None:
     """Why checks fail."""
-    for cause in causes(evidence.checks):
+    for cause in causes(result.checks):
         say(f"why not: {', '.join(cause.checks)}", "bold")
         say(f"  {cause.type}: {gist(cause.message)}")
         say(f"  in {cause.frame or 'unknown'}; fingerprint {cause.fingerprint}")
         if cause.gpu_independent:
             say(f"  the same with a GPU: {cause.gpu_independent}")
-        for reason in declared(evidence, cause, rules):
+        for reason in declared(result, cause, rules):
             say(f"  declared: {reason}")
 
 
-def _show_conditions(evidence: Evidence, say: Callable[..., None]) -> None:
+def _show_conditions(result: Result, say: Callable[..., None]) -> None:
     """The conditions of the cell's checks, and the variables that Transformer Engine needs."""
-    if evidence.variables:
-        values = " ".join(f"{name}={value}" for name, value in evidence.variables.items())
+    if result.variables:
+        values = " ".join(f"{name}={value}" for name, value in result.variables.items())
         say(f"importing Transformer Engine needs {values}")
-    for condition, members in conditions(evidence.checks).items():
+    for condition, members in conditions(result.checks).items():
         say(f"works with: {', '.join(c.check for c in members)}", "bold")
         for line in condition.splitlines():
             say(f"  {line}")
@@ -124,12 +124,12 @@ def _style(outcome: CheckOutcome | CellOutcome) -> str:
     return _STYLES.get(outcome.value, "")
 
 
-def _features(evidence: Evidence) -> Table:
+def _features(result: Result) -> Table:
     """Features × families, each with the combined outcome of its checks."""
     from rich.table import Table
     from rich.text import Text
 
-    families, rows = answer.table(evidence)
+    families, rows = answer.table(result)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("feature", *families, "of no family"):
         table.add_column(Text(name))
@@ -149,17 +149,17 @@ def _square(text: str) -> Text:
     return Text(f"{SYMBOLS[word]} {count or word}", _STYLES.get(word, ""))
 
 
-def _checks(evidence: Evidence) -> Table:
+def _checks(result: Result) -> Table:
     """The outcome of each check: kinds × families."""
     from rich.table import Table
     from rich.text import Text
 
-    families = evidence.families()
+    families = result.families()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("check", overflow="fold")  # shortened names could be equal
     for family in families:
         table.add_column(Text(family))
-    for feature, kinds in by_feature(evidence).items():
+    for feature, kinds in by_feature(result).items():
         if feature:
             table.add_row(Text(f"{feature}:", "bold"))
         for kind, checks in kinds.items():

@@ -17,13 +17,13 @@ from mcore_compat.core.outcomes import (
     CellOutcome,
     CheckOutcome,
 )
-from mcore_compat.results.evidence import (
+from mcore_compat.results.result import (
     FLAPPING,
     LEFT_OUT,
     STAND_IN,
     CheckResult,
-    Evidence,
     Failure,
+    Result,
 )
 
 if TYPE_CHECKING:
@@ -83,30 +83,30 @@ def gist(message: str) -> str:
     return "\n  ".join(lines)[:600]
 
 
-def rule_for(evidence: Evidence, check: str, rules: Iterable[Pairs]) -> Pairs | None:
+def rule_for(result: Result, check: str, rules: Iterable[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell: it names the check,
     covers the cell, and matches the failure's message if it gives one."""
     for rule in rules:
-        meant = rule.naming(check) and rule.covers_pins(evidence.pins)
-        if meant and (not rule.message or rule.says(_message(evidence, check))):
+        meant = rule.naming(check) and rule.covers_pins(result.pins)
+        if meant and (not rule.message or rule.says(_message(result, check))):
             return rule
     return None
 
 
-def _message(evidence: Evidence, check: str) -> str:
+def _message(result: Result, check: str) -> str:
     """The failure message of a check; for a killed or hung one, the reason."""
-    for result in evidence.checks:
-        if result.check == check:
-            return result.failure.message if result.failure else result.reason or ""
+    for c in result.checks:
+        if c.check == check:
+            return c.failure.message if c.failure else c.reason or ""
     return ""
 
 
-def outlived(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+def outlived(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """Rules that declare failures which the results contradict: a line for each check that a rule
     names and that works in a cell that it covers. A check that works only under a condition fails
     with all defaults, so a rule may declare it."""
     works: dict[tuple[int, str], list[str]] = {}
-    for e in evidence:
+    for e in results:
         working = [c.check for c in e.checks if c.outcome is CheckOutcome.WORKS]
         for place, rule in enumerate(rules):
             if rule.covers_pins(e.pins):
@@ -124,12 +124,12 @@ def _some(cells: Sequence[str]) -> str:
     return ", ".join(cells[:3]) + (" and others" if len(cells) > 3 else "")
 
 
-def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, ...]:
+def unused(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[str, ...]:
     """A line for each name of a check in a rule that matches no failure in all results: a typo, or
     the failure is gone. A check that works under a condition does not count as a failure."""
     used: set[tuple[int, str]] = set()
     places = {id(rule): place for place, rule in enumerate(rules)}
-    for e in evidence:
+    for e in results:
         for result in e.checks:
             rule = rule_for(e, result.check, rules) if result.outcome in FAILURES else None
             if rule is not None:
@@ -143,18 +143,18 @@ def unused(evidence: Iterable[Evidence], rules: Sequence[Pairs]) -> tuple[str, .
     )
 
 
-def unexpected(evidence: Evidence, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
+def unexpected(result: Result, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
     """The failures of a cell that no rule of the matrix declares as expected."""
     return tuple(
         c
-        for c in evidence.checks
-        if c.outcome in FAILURES and rule_for(evidence, c.check, rules) is None
+        for c in result.checks
+        if c.outcome in FAILURES and rule_for(result, c.check, rules) is None
     )
 
 
-def declared(evidence: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
+def declared(result: Result, cause: Cause, rules: Sequence[Pairs]) -> tuple[str, ...]:
     """Why the matrix expects these failures, each reason once; empty if it does not."""
-    every = (rule_for(evidence, check, rules) for check in cause.checks)
+    every = (rule_for(result, check, rules) for check in cause.checks)
     return tuple(
         dict.fromkeys(
             f"{rule.reason} ({rule.owner}, {rule.upstream}; until {rule.expires})"
@@ -164,7 +164,7 @@ def declared(evidence: Evidence, cause: Cause, rules: Sequence[Pairs]) -> tuple[
     )
 
 
-def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
+def undeclared(result: Result) -> tuple[tuple[str, str, str], ...]:
     """`(importing package, undeclared requirement, importing module)` that the suite recorded."""
     rows = {
         (
@@ -172,22 +172,22 @@ def undeclared(evidence: Evidence) -> tuple[tuple[str, str, str], ...]:
             str(entry.get("requires") or entry.get("module") or ""),
             str(entry.get("imported_by", "")),
         )
-        for result in evidence.checks
-        for entry in result.details.get("undeclared") or ()
+        for c in result.checks
+        for entry in c.details.get("undeclared") or ()
         if isinstance(entry, Mapping) and not entry.get("guarded")
     }
     return tuple(sorted(rows))
 
 
-def restoring(evidence: Evidence) -> tuple[str, ...]:
+def restoring(result: Result) -> tuple[str, ...]:
     """The families whose checkpoint restores, also under a condition. Sorted."""
-    core = [c for c in evidence.checks if c.kind == CORE_KIND and c.family]
+    core = [c for c in result.checks if c.kind == CORE_KIND and c.family]
     return tuple(sorted(c.family or "" for c in core if c.outcome in HOLDS))
 
 
-def restores_all(evidence: Evidence) -> bool:
+def restores_all(result: Result) -> bool:
     """Whether the checkpoint restores for every family that the release has."""
-    core = {c.outcome for c in evidence.checks if c.kind == CORE_KIND}
+    core = {c.outcome for c in result.checks if c.kind == CORE_KIND}
     asked = core - {CheckOutcome.UNSUPPORTED}
     return bool(asked) and asked <= HOLDS
 
@@ -220,9 +220,9 @@ def refusals(results: Iterable[CheckResult]) -> dict[str, list[str]]:
     return lines
 
 
-def failing(evidence: Evidence) -> int:
+def failing(result: Result) -> int:
     """The number of checks that failed, or did not run because one before them failed."""
-    return sum(c.outcome in FAILS for c in evidence.checks)
+    return sum(c.outcome in FAILS for c in result.checks)
 
 
 def needing_gpu(results: Iterable[CheckResult]) -> int:
@@ -230,16 +230,16 @@ def needing_gpu(results: Iterable[CheckResult]) -> int:
     return sum(c.outcome is CheckOutcome.NEEDS_GPU and LEFT_OUT not in c.details for c in results)
 
 
-def stood_in(evidence: Evidence) -> str:
+def stood_in(result: Result) -> str:
     """What a stand-in for TE's torch extension means for a result; empty if the real one ran."""
-    if evidence.te_extension != STAND_IN or not evidence.checks:
+    if result.te_extension != STAND_IN or not result.checks:
         return ""
-    names = ", ".join(c.check for c in evidence.checks if LEFT_OUT in c.details)
+    names = ", ".join(c.check for c in result.checks if LEFT_OUT in c.details)
     asked = f"; not run on it: {names}" if names else ""
     return f"ran with a stand-in without kernels for TE's torch extension{asked}"
 
 
-def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]]]:
+def by_feature(result: Result) -> dict[str, dict[str, dict[str, CheckResult]]]:
     """By feature, in the order in which people need them, and by kind: the checks by family. Checks
     of results without features have the feature ""."""
 
@@ -248,6 +248,6 @@ def by_feature(evidence: Evidence) -> dict[str, dict[str, dict[str, CheckResult]
         return FEATURES.index(name) if name in FEATURES else len(FEATURES), name, check.kind
 
     groups: dict[str, dict[str, dict[str, CheckResult]]] = {}
-    for c in sorted(evidence.checks, key=rank):
+    for c in sorted(result.checks, key=rank):
         groups.setdefault(c.feature or "", {}).setdefault(c.kind, {})[c.family or ""] = c
     return groups

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mcore_compat.base import files, foreign
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import Cell, parsed
 
 if TYPE_CHECKING:
-    from mcore_compat.results.evidence import Evidence
+    from mcore_compat.results.result import Result
 
 
 def listing(cells: Iterable[Cell], index: Path) -> dict[str, str]:
@@ -44,7 +44,7 @@ def _verdicts(index: Path) -> dict[str, dict[str, str]] | None:
         return msgspec.json.decode(foreign.read(index), type=_Index).verdicts
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError, EvidenceError, RecursionError):
+    except (OSError, msgspec.MsgspecError, ResultError, RecursionError):
         return None
 
 
@@ -53,7 +53,7 @@ def has_any(index: Path) -> bool:
     return bool(_verdicts(index))
 
 
-def text_of(results: Iterable[Evidence]) -> str:
+def text_of(results: Iterable[Result]) -> str:
     """The text of `reports/verdicts.json` of these results."""
     return _text(_with({}, results))
 
@@ -63,25 +63,25 @@ def _text(verdicts: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _with(
-    verdicts: dict[str, dict[str, str]], results: Iterable[Evidence]
+    verdicts: dict[str, dict[str, str]], results: Iterable[Result]
 ) -> dict[str, dict[str, str]]:
     """The verdicts with those of some results, as text."""
     from mcore_compat.results import levels
 
-    for evidence in results:
-        verdicts.setdefault(evidence.cell, {})[evidence.device_class] = levels.line(evidence)
+    for result in results:
+        verdicts.setdefault(result.cell, {})[result.device_class] = levels.line(result)
     return verdicts
 
 
-def note(evidence: Evidence, index: Path) -> None:
+def note(result: Result, index: Path) -> None:
     """Put one cell's verdict into the index of `nox -l`; cells may end at the same time."""
-    with noting([evidence], index) as texts:
+    with noting([result], index) as texts:
         for path, text in texts.items():
             files.write_text(path, text)
 
 
 @contextlib.contextmanager
-def noting(results: Iterable[Evidence], index: Path) -> Iterator[Mapping[Path, str]]:
+def noting(results: Iterable[Result], index: Path) -> Iterator[Mapping[Path, str]]:
     """The index with the verdicts of these results, to be written in the `with` block, which locks
     it. Empty if there is nothing to write: no results, or the index is damaged, and may still have
     other verdicts (`nox -s report` replaces it)."""

@@ -16,17 +16,9 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import FAILS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import (
-    answer,
-    comparison,
-    evidence,
-    repairs,
-    store,
-    terminal_verdict,
-    verdict,
-)
+from mcore_compat.results import answer, comparison, repairs, store, terminal_verdict, verdict
 from mcore_compat.results.better_cells import BetterCells
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import machine, own, pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU, CheckSet
 from mcore_compat.run.context import Context, Options, say
@@ -74,7 +66,7 @@ def run_suite(name: str, options: Options, context: Context) -> int:
     cell = pipeline.chosen(name, context)
     place, published, how = _place(cell, MAIN, options, context)
     outcome = pipeline.run_cell(name, how, place)
-    result = outcome.evidence
+    result = outcome.result
     _say_if_kept(outcome, options)
     # A part of the suite gives no verdict to compare with other cells'.
     show(result, context, advice=not options.only)
@@ -90,7 +82,7 @@ def run_suite(name: str, options: Options, context: Context) -> int:
 
 def _place(
     cell: Cell, part: CheckSet, options: Options, context: Context
-) -> tuple[Context, Evidence | None, Options]:
+) -> tuple[Context, Result | None, Options]:
     """Where to store a run, the published result, and how to run."""
     if options.publish:
         return context, None, options
@@ -101,7 +93,7 @@ def _place(
     return place, published, own.options(cell, part.name, options, place.workspace)
 
 
-def verdict_code(result: Evidence, context: Context) -> int:
+def verdict_code(result: Result, context: Context) -> int:
     """The exit code of a cell's verdict for the profile; if it is 1, with the first reason."""
     if fits(result, context):
         return 0
@@ -114,7 +106,7 @@ def verdict_code(result: Evidence, context: Context) -> int:
     return _failed(f"{result.cell}: {how}", why)
 
 
-def part_code(result: Evidence, profile: Profile | None = None) -> int:
+def part_code(result: Result, profile: Profile | None = None) -> int:
     """The exit code of a part of the suite or of some checks, which give no verdict: 0 if none
     fails of those that the profile includes (None: of all)."""
     failed = [c for c in result.checks if c.outcome in FAILS and (not profile or profile.takes(c))]
@@ -130,7 +122,7 @@ def _failed(head: str, why: str) -> ExitCode:
     return ExitCode(1, foreign.plain(" ".join(line.split())))
 
 
-def show(result: Evidence, context: Context, *, advice: bool = True, every: bool = False) -> None:
+def show(result: Result, context: Context, *, advice: bool = True, every: bool = False) -> None:
     """Print the verdict of a cell; `advice`: if it is not compatible, also better cells; `every`:
     also the outcome of each check."""
     console = terminal.console(soft_wrap=not sys.stdout.isatty())
@@ -144,7 +136,7 @@ def show(result: Evidence, context: Context, *, advice: bool = True, every: bool
     terminal_verdict.show(result, instead, console, rules, profile=profile, every=every)
 
 
-def _repaired(folder: Path, device_class: str) -> tuple[Evidence, ...]:
+def _repaired(folder: Path, device_class: str) -> tuple[Result, ...]:
     """All results of main suites of a device class, as published: as their repairs leave them."""
     results = other_results(folder, device_class)
     try:
@@ -154,7 +146,7 @@ def _repaired(folder: Path, device_class: str) -> tuple[Evidence, ...]:
         return results
 
 
-def other_results(folder: Path, device_class: str = "*") -> tuple[Evidence, ...]:
+def other_results(folder: Path, device_class: str = "*") -> tuple[Result, ...]:
     """All results of main suites in a folder, or those of a device class; corrupt files are
     skipped."""
     results = []
@@ -166,13 +158,13 @@ def other_results(folder: Path, device_class: str = "*") -> tuple[Evidence, ...]
     return tuple(results)
 
 
-def fits(result: Evidence, context: Context) -> bool:
+def fits(result: Result, context: Context) -> bool:
     """Whether a cell is compatible for the profile. A failure that the matrix declares counts, too:
     to declare it does not help a user of the cell."""
     return answer.outcome(result, context.profile or DEFAULT) is CellOutcome.COMPATIBLE
 
 
-def unexpected(result: Evidence, published: Evidence | None, declared: Matrix) -> str:
+def unexpected(result: Result, published: Result | None, declared: Matrix) -> str:
     """The first new failure of a result, in a line: one that the matrix does not declare and that
     the published result did not have, or the reason why no check ran; empty if there is none."""
     if not result.checks or result.outcome is CellOutcome.ERROR:
@@ -186,7 +178,7 @@ def unexpected(result: Evidence, published: Evidence | None, declared: Matrix) -
     return ""
 
 
-def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = False) -> int:
+def outlived(results: Sequence[Result], declared: Matrix, *, every: bool = False) -> int:
     """Print which declared failures work now, and with `every` which declarations match no failure;
     returns the exit code of a matrix error if there are any, else 0. `every`: `results` are all
     results."""
@@ -199,7 +191,7 @@ def outlived(results: Sequence[Evidence], declared: Matrix, *, every: bool = Fal
 
 def installed(cell: Cell, workspace: Workspace) -> bool:
     """Whether the stored result of the cell's main suite has checks."""
-    path = evidence.path_of(cell.name, machine.device_class(), workspace.results)
+    path = result_path(cell.name, machine.device_class(), workspace.results)
     return path.exists() and bool(store.load(path, whole=False).checks)
 
 
@@ -209,7 +201,7 @@ def run_part(
     """Run a part of the suite in a cell and print how it ended; its exit code as `part_code`."""
     place, published, how = _place(cell, part, options, context)
     outcome = pipeline.run_part(cell, part, how, place)
-    result = outcome.evidence
+    result = outcome.result
     _say_if_kept(outcome, options)
     print("\n".join(part_lines(result)))
     if not options.publish and not options.only:
@@ -220,14 +212,14 @@ def run_part(
 def _say_if_kept(outcome: pipeline.Outcome, options: Options) -> None:
     """Print that the result was up to date and nothing ran."""
     if outcome.fresh:
-        result = outcome.evidence
+        result = outcome.result
         whose = "the published result" if options.publish else "this machine's own run"
         print(
             f"{result.cell}: nothing changed since {whose} of {result.taken}; --force runs it again"
         )
 
 
-def part_lines(result: Evidence) -> Iterable[str]:
+def part_lines(result: Result) -> Iterable[str]:
     """How a part ended in a cell: a line, and why checks do not work."""
     counts = Counter(check.outcome for check in result.checks)
     outcomes = ", ".join(f"{verdict.spelt(o)} {counts[o]}" for o in CheckOutcome if counts[o])

@@ -26,7 +26,7 @@ FLAPPING = "flapping"
 """The detail of a check that ended differently in several runs: all its own outcomes, in order."""
 
 _LEFT_OUT = "left_out"
-"""The detail of a check that does not run on a stand-in (`results.evidence`)."""
+"""The detail of a check that does not run on a stand-in (`results.result`)."""
 
 _HOLDS = ("works", "works-with")
 _DIED = ("crashed", "timed-out")

@@ -23,8 +23,8 @@ from mcore_compat.environments import bytecode, creation
 from mcore_compat.environments.te_extension import stand_in
 from mcore_compat.environments.wheelhouse import Wheel
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.run import gpu_slots, runner
 from mcore_compat.run.check_sets import CheckSet
 from mcore_compat.run.context import Context, Options
@@ -45,7 +45,7 @@ class ResolvedCell:
         """The digests of its wheels, by file name."""
         return {wheel.path.name: wheel.sha256 for wheel in self.wheels}
 
-    def started(self, base: Evidence) -> Evidence:
+    def started(self, base: Result) -> Result:
         """A started result, with the lock, wheels and TE extension of this cell."""
         real = not stand_in.stands_in(self.wheels)
         return replace(
@@ -67,25 +67,25 @@ class Listener:
 
     start: Callable[[Sequence[str]], None] = _nothing
     check: Callable[[CheckResult], None] = _nothing
-    so_far: Callable[[Evidence], object] = _nothing
+    so_far: Callable[[Result], object] = _nothing
 
 
 def ask(
     check_set: CheckSet,
-    base: Evidence,
+    base: Result,
     place: SuiteEnvironment,
     options: Options,
     context: Context,
     listener: Listener | None = None,
-    before: Evidence | None = None,
-) -> Evidence:
-    """Run a check set in an environment; `base`: the started result (`evidence.start`).
+    before: Result | None = None,
+) -> Result:
+    """Run a check set in an environment; `base`: the started result (`empty_result`).
 
     `before`: the stored result; a check that it has with another outcome, for the same lock and
     suite, runs again (see `run.confirmation`).
 
     Raises:
-        EvidenceError: the checks cannot run, or something was broken on purpose.
+        ResultError: the checks cannot run, or something was broken on purpose.
         InfrastructureError: they did not run to the end, no device was free, or the machine failed;
             `listener` got all results until then.
     """
@@ -98,7 +98,7 @@ def ask(
             listener.start(event["checks"])
         if event.get("event") == "check":
             listener.check(builder.last)
-            listener.so_far(builder.evidence())
+            listener.so_far(builder.result())
 
     def intact() -> None:
         made = place.python.parent.parent
@@ -122,10 +122,10 @@ def ask(
             known=_known(before, base),
             before_again=intact,
         )
-    return builder.evidence()
+    return builder.result()
 
 
-def _known(before: Evidence | None, base: Evidence) -> dict[str, str]:
+def _known(before: Result | None, base: Result) -> dict[str, str]:
     """Outcome by check of the stored result, if it has the same lock and suite; else empty."""
     if before is None or (before.lock, before.suite) != (base.lock, base.suite):
         return {}

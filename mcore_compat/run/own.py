@@ -19,12 +19,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import comparison, evidence, store
+from mcore_compat.results import comparison, store
 from mcore_compat.results.comparison import Change
-from mcore_compat.results.evidence import MAIN, Evidence
+from mcore_compat.results.result import MAIN, Result, out_of_date, result_path
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context, Options
 
@@ -45,28 +45,28 @@ def context(published: Context) -> Context:
 
 def options(cell: Cell, check_set: str, asked: Options, place: Workspace) -> Options:
     """As `asked`; a damaged own result is replaced."""
-    path = evidence.path_of(cell.name, machine.device_class(), place.results, check_set)
+    path = result_path(cell.name, machine.device_class(), place.results, check_set)
     try:
         if path.exists():
             store.load(path)
-    except EvidenceError:
+    except ResultError:
         return replace(asked, force=True)
     return asked
 
 
 def published_result(
     cell: str, device: str, place: Workspace, check_set: str = MAIN
-) -> Evidence | None:
+) -> Result | None:
     """The published result of a check set in a cell.
 
     Raises:
-        EvidenceError: it is corrupt.
+        ResultError: it is corrupt.
     """
-    path = evidence.path_of(cell, device, place.published_results, check_set)
+    path = result_path(cell, device, place.published_results, check_set)
     return store.load(path, whole=False) if path.exists() else None
 
 
-def compared(own: Evidence, published: Evidence | None) -> Iterator[str]:
+def compared(own: Result, published: Result | None) -> Iterator[str]:
     """Lines: the published result that an own one is compared with, and the differences."""
     if published is None:
         yield (
@@ -90,10 +90,10 @@ def compared(own: Evidence, published: Evidence | None) -> Iterator[str]:
         yield f"  and {len(changes) - MOST} more"
 
 
-def _aside(own: Evidence, published: Evidence) -> str:
+def _aside(own: Result, published: Result) -> str:
     """Other differences between the two, in brackets; empty if there are none."""
     python = own.pins.get("python", "")
-    why = evidence.stale(published, lock=own.lock, suite=own.suite, python=python)
+    why = out_of_date(published, lock=own.lock, suite=own.suite, python=python)
     said = [f"out of date: {why}"] if why else []
     if own.checks and published.checks and own.te_extension != published.te_extension:
         said.append(f"with the {published.te_extension} extension of Transformer Engine")

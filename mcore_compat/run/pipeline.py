@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcore_compat.base.errors import (
-    EvidenceError,
     InfrastructureError,
     LockError,
+    ResultError,
     UsageError,
     WrongFileError,
 )
@@ -36,8 +36,16 @@ from mcore_compat.environments.wheelhouse import Unbuildable, Wheel
 from mcore_compat.resolve import locks, resolution
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results import evidence, fingerprint, repairs, store, verdict_index
-from mcore_compat.results.evidence import STAND_IN, Evidence, Reason
+from mcore_compat.results import fingerprint, repairs, store, verdict_index
+from mcore_compat.results.result import (
+    REAL,
+    STAND_IN,
+    Reason,
+    Result,
+    empty_result,
+    out_of_date,
+    result_path,
+)
 from mcore_compat.run import engine, machine, te_extension
 from mcore_compat.run.check_sets import MAIN, CheckSet
 from mcore_compat.run.context import Context, Options
@@ -49,7 +57,7 @@ from mcore_compat.run.runner import SuiteEnvironment
 class Outcome:
     """The outcome of a run: its result, and whether that was up to date, so that nothing ran."""
 
-    evidence: Evidence
+    result: Result
     fresh: bool = False
 
 
@@ -148,11 +156,11 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
     suite = MAIN.digest(context.workspace.suite)
     device = machine.device_class()
-    base = evidence.start(cell, device_class=device, suite=suite)
+    base = empty_result(cell, device_class=device, suite=suite)
     if not options.force:
         refused = _still_unresolvable(cell, base, context)
         if refused:
-            return Outcome(evidence=refused, fresh=True)
+            return Outcome(result=refused, fresh=True)
     new = not context.workspace.lock(cell.name).exists()
     resolved = lock_of(cell, context)
     if isinstance(resolved, Unresolvable):
@@ -164,7 +172,7 @@ def run_cell(name: str, options: Options, context: Context) -> Outcome:
     if not options.force and not options.only:
         stored = kept(base, results, te_extension=context.te_extension)
         if stored and holds_here(stored, cell, resolved, context):
-            return Outcome(evidence=stored, fresh=True)
+            return Outcome(result=stored, fresh=True)
     ready = ready_cell(cell, resolved, context)
     if isinstance(ready, Unbuildable):
         return _ended(_unbuildable(base, ready, context.workspace), options, context.workspace)
@@ -205,7 +213,7 @@ def resolved_cell(cell: Cell, context: Context) -> ResolvedCell:
     return ready
 
 
-def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> Evidence:
+def _unbuildable(base: Result, failed: Unbuildable, workspace: Workspace) -> Result:
     """The result of a cell whose wheels do not build.
 
     Raises:
@@ -213,7 +221,7 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     """
     before = _known(base, workspace)
     if before and before.checks:
-        how = "was built and run" if before.te_extension == evidence.REAL else "ran on a stand-in"
+        how = "was built and run" if before.te_extension == REAL else "ran on a stand-in"
         raise InfrastructureError(
             f"{base.cell} {how} with the same lock on {before.taken[:10]} (that result stays), but "
             f"does not build now: {failed.reason}; {failed.help}".rstrip("; ")
@@ -225,21 +233,21 @@ def _unbuildable(base: Evidence, failed: Unbuildable, workspace: Workspace) -> E
     return replace(base, outcome=CellOutcome.UNBUILDABLE, reason=reason)
 
 
-def holds_here(stored: Evidence, cell: Cell, lock: Lock, context: Context) -> bool:
+def holds_here(stored: Result, cell: Cell, lock: Lock, context: Context) -> bool:
     """Whether a stored `unbuildable` still has its cause on this machine: no new wheel, toolkit or
     driver, and no stand-in. True for every other outcome."""
     if stored.outcome is not CellOutcome.UNBUILDABLE:
         return True
     cuda = combinations.cuda_of(cell.torch, context.matrix, context.releases)
-    real = te_extension.chosen(cell, lock, context) == evidence.REAL
+    real = te_extension.chosen(cell, lock, context) == REAL
     built = [pin for pin in lock.source_only if real or pin.name != PACKAGE]
     now = wheelhouse.causes(built, cell, cuda, context.run)
     return stored.reason is not None and stored.reason.cause in now
 
 
-def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidence | None:
+def _still_unresolvable(cell: Cell, base: Result, context: Context) -> Result | None:
     """The stored `unresolvable` result, if the input of the resolver is still the same."""
-    path = evidence.path_of(cell.name, base.device_class, context.workspace.results)
+    path = result_path(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None
     last = store.load(path)
@@ -248,32 +256,32 @@ def _still_unresolvable(cell: Cell, base: Evidence, context: Context) -> Evidenc
 
 
 def kept(
-    base: Evidence, results: Path, *, whole: bool = True, te_extension: str | None = None
-) -> Evidence | None:
+    base: Result, results: Path, *, whole: bool = True, te_extension: str | None = None
+) -> Result | None:
     """The stored result for a started one (`base`), if it is up to date and has the `te_extension`
     of the option.
 
     Raises:
-        EvidenceError: it is corrupt.
+        ResultError: it is corrupt.
     """
-    path = evidence.path_of(base.cell, base.device_class, results, base.check_set)
+    path = result_path(base.cell, base.device_class, results, base.check_set)
     if not path.exists():
         return None
     stored = store.load(path, whole=whole)
     python = base.pins.get("python", "")
-    why = evidence.stale(
+    why = out_of_date(
         stored, lock=base.lock, suite=base.suite, python=python, te_extension=te_extension
     )
     return None if why else stored
 
 
-def lacking(main: Evidence, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
+def lacking(main: Result, digests: Mapping[str, str], workspace: Workspace) -> tuple[str, ...]:
     """Which check sets of `digests` have no result of the cell of `main` that is up to date. Reads
     files only; corrupt ones do not count."""
 
     def holds(name: str, digest: str) -> bool:
         base = replace(main, check_set=name, suite=digest)
-        with contextlib.suppress(EvidenceError):
+        with contextlib.suppress(ResultError):
             return kept(base, workspace.results, whole=False) is not None
         return False
 
@@ -320,21 +328,21 @@ def wheels_of(
     return tuple(wheels)
 
 
-def _suite(base: Evidence, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
+def _suite(base: Result, ready: ResolvedCell, options: Options, context: Context) -> Outcome:
     results = context.workspace.results
     base = ready.started(base)
     stored = _replaced(base, options, context)
     listener = Listener(so_far=lambda e: store.save(e, results)) if stored else Listener()
     with engine.place_of(ready, MAIN, context) as place:
         # A stand-in needs none of the variables of the real one.
-        if not options.only and base.te_extension == evidence.REAL:
+        if not options.only and base.te_extension == REAL:
             base = replace(base, variables=_variables(ready, place, context))
         before = _known(base, context.workspace)
         result = engine.ask(MAIN, base, place, options, context, listener, before)
-    return _ended(result, options, context.workspace) if stored else Outcome(evidence=result)
+    return _ended(result, options, context.workspace) if stored else Outcome(result=result)
 
 
-def _replaced(base: Evidence, options: Options, context: Context) -> bool:
+def _replaced(base: Result, options: Options, context: Context) -> bool:
     """Whether a run is stored: not if only some of the checks run, nor if a stand-in would replace
     a result of the real extension."""
     there = _stored(base, context.workspace)
@@ -356,26 +364,26 @@ def _variables(
     return plain_import.needed(place.python, place.variables, pins, context.run, context.say)
 
 
-def _ended(result: Evidence, options: Options, workspace: Workspace) -> Outcome:
+def _ended(result: Result, options: Options, workspace: Workspace) -> Outcome:
     """The outcome of a run, stored unless only some of the checks ran."""
     if not options.only:
         store.save(result, workspace.results)
         if not workspace.machine:
             (published,), _ = repairs.applied_to_all([result], workspace.results)
             verdict_index.note(published, workspace.verdicts)
-    return Outcome(evidence=result)
+    return Outcome(result=result)
 
 
-def _stored(base: Evidence, workspace: Workspace) -> Evidence | None:
+def _stored(base: Result, workspace: Workspace) -> Result | None:
     """The stored result for a started one (`base`); None if there is none, or it cannot be read (it
     will be replaced)."""
-    path = evidence.path_of(base.cell, base.device_class, workspace.results, base.check_set)
-    with contextlib.suppress(FileNotFoundError, EvidenceError):
+    path = result_path(base.cell, base.device_class, workspace.results, base.check_set)
+    with contextlib.suppress(FileNotFoundError, ResultError):
         return store.load(path, whole=False)
     return None
 
 
-def _known(base: Evidence, workspace: Workspace) -> Evidence | None:
+def _known(base: Result, workspace: Workspace) -> Result | None:
     """The result to compare a run with: the stored one; for the first own run of a machine, the
     published one."""
     for place in (workspace, Workspace(workspace.root)):
@@ -391,14 +399,14 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
     always out of date.
 
     Raises:
-        EvidenceError: the checks cannot run, something was broken on purpose, or the stored result
+        ResultError: the checks cannot run, something was broken on purpose, or the stored result
             is corrupt.
         InfrastructureError: they did not run to the end, or an infrastructure error.
         UsageError: the cell cannot be installed or built.
     """
     workspace = context.workspace
     digest = check_set.digest(workspace.suite)
-    base = evidence.start(
+    base = empty_result(
         cell, device_class=machine.device_class(), suite=digest, check_set=check_set.name
     )
     if not options.force and not options.only and locked(cell, workspace):
@@ -409,16 +417,16 @@ def run_part(cell: Cell, check_set: CheckSet, options: Options, context: Context
             te_extension=context.te_extension,
         )
         if stored:
-            return Outcome(evidence=stored, fresh=True)
+            return Outcome(result=stored, fresh=True)
     ready = resolved_cell(cell, context)
     base = ready.started(base)
     replaced = _replaced(base, replace(options, only=None), context)
 
-    def keep(result: Evidence, *, whole: bool = False) -> Outcome:
+    def keep(result: Result, *, whole: bool = False) -> Outcome:
         result = replace(result, complete=result.complete and whole)
         if replaced:
             store.save(result, workspace.results)
-        return Outcome(evidence=result)
+        return Outcome(result=result)
 
     # Stored as it comes, so that nothing is lost however this process ends.
     with engine.place_of(ready, check_set, context) as place:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mcore_compat.base import files, process_marks, temporary
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.base.processes import Runner
 from mcore_compat.run import infrastructure, room
 from mcore_compat.run.check_sets import CheckSet
@@ -139,7 +139,7 @@ def run_suite(
     `run.confirmation`); `before_again` is called before that.
 
     Raises:
-        EvidenceError: the checks cannot run.
+        ResultError: the checks cannot run.
         InfrastructureError: they did not start or did not run to the end, or the machine failed;
             `on_event` got their events until then.
     """
@@ -221,7 +221,7 @@ def _once(
     if done.timed_out:
         raise InfrastructureError(f"{what} passed its limit of {asked.seconds:.0f} s (log: {log})")
     if problems:
-        raise EvidenceError(f"{what} cannot run: {problems[0]}")
+        raise ResultError(f"{what} cannot run: {problems[0]}")
     if last != "end":
         raise InfrastructureError(
             f"{what} ended early in {place.name}, after {checks} checks, with exit code "

@@ -18,7 +18,7 @@ from mcore_compat.core.cells import Cell
 from mcore_compat.environments import toolkits, wheelhouse
 from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.resolve.locks import Lock
-from mcore_compat.results.evidence import REAL, STAND_IN, Evidence
+from mcore_compat.results.result import REAL, STAND_IN, Result
 from mcore_compat.run import machine
 from mcore_compat.run.context import Context
 
@@ -46,7 +46,7 @@ def chosen(cell: Cell, lock: Lock, context: Context) -> str:
     return STAND_IN
 
 
-def gives_way(stored: Evidence | None, result: Evidence, context: Context, *, holds: bool) -> bool:
+def gives_way(stored: Result | None, result: Result, context: Context, *, holds: bool) -> bool:
     """Whether a stored result is replaced by another of the same cell and check set; `holds`: the
     stored one is up to date, and ran again only because of `--force`."""
     real = stored is not None and stored.te_extension == REAL and bool(stored.checks)

@@ -20,9 +20,9 @@ from mcore_compat.core.outcomes import FAILURES, FEATURES, CellOutcome, CheckOut
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import issue_drafts
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import citation, evidence, store, suite_checks, verdict
+from mcore_compat.results import citation, store, suite_checks, verdict
 from mcore_compat.results.citation import Citation
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.context import Context, Options, context
 from mcore_compat.schedule import bisection_line, exploration_run, matrix_run, plan, survey
@@ -98,7 +98,7 @@ def asked_for(text: str, workspace: Workspace) -> str:
     )
 
 
-def stored(workspace: Workspace) -> tuple[Evidence, ...]:
+def stored(workspace: Workspace) -> tuple[Result, ...]:
     """Return all stored results of this device class."""
     paths = sorted(workspace.results.glob(f"compat-*/main.{machine.device_class()}.json"))
     return tuple(store.load(path, whole=False) for path in paths)
@@ -110,7 +110,7 @@ def known_of(line: ReleaseLine, asked: Asked, here: Context) -> dict[int, PointS
     for place, state in enumerate(survey.survey([point.cell for point in line.points], here)):
         if not state.outcomes or not (state.fresh or asked.stale):
             continue
-        path = evidence.path_of(state.cell.name, machine.device_class(), here.workspace.results)
+        path = result_path(state.cell.name, machine.device_class(), here.workspace.results)
         e = store.load(path, whole=False)
         if e.complete and e.outcome is not CellOutcome.ERROR:
             source = f"result of {e.taken[:10]}"
@@ -136,9 +136,7 @@ def _runner(line: ReleaseLine, asked: Asked, here: Context) -> Callable[[int], P
             return PointState(
                 state=CheckState.SILENT, outcome="untested", source="run now", why=why
             )
-        seen = search.seen_in(
-            outcome.evidence, asked.check, cell, "run now", defaults=asked.defaults
-        )
+        seen = search.seen_in(outcome.result, asked.check, cell, "run now", defaults=asked.defaults)
         here.say(f"bisect: {asked.check} is {seen.outcome} there")
         return seen
 
@@ -251,7 +249,7 @@ def _citations(line: ReleaseLine, result: SearchResult, here: Context) -> list[C
     cited = []
     for place in dict.fromkeys((*first, *sorted(result.seen))):
         cell, device = line.points[place].cell.name, machine.device_class()
-        path = evidence.path_of(cell, device, here.workspace.results)
+        path = result_path(cell, device, here.workspace.results)
         if place in result.seen and path.exists():
             cited.append(citation.of_result(store.load(path, whole=False), here.workspace.results))
     return cited

@@ -20,8 +20,8 @@ from mcore_compat.environments import kept_wheels, wheelhouse
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import REAL, Result
 from mcore_compat.run import machine, te_extension
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, plan
@@ -69,13 +69,11 @@ def installable(context: Context, jobs: int, *, offline: bool) -> tuple[Cell, ..
     return tuple(c for c in product if answers.verdicts[c.name].installs is not False)
 
 
-def patches(
-    evidence: Sequence[Evidence], pairs: set[tuple[str, str]], context: Context
-) -> list[Cell]:
+def patches(results: Sequence[Result], pairs: set[tuple[str, str]], context: Context) -> list[Cell]:
     """The tested cells of some pairs with one release replaced by another patch of its series:
     where results change next to a series, its patches show on which side."""
     cells: dict[str, Cell] = {}
-    for e in evidence:
+    for e in results:
         if e.checks and (e.pins["megatron-core"], e.pins["nvidia-modelopt"]) in pairs:
             for axis in exploration.PACKAGES:
                 for other in _other_patches(axis, e.pins[axis], context):
@@ -123,7 +121,7 @@ def view(
     keys = {cell.name: te_key(cell) for cell in near}
     built = build_records()
     # Only the real extension is built; a run that does not ask for it uses a stand-in.
-    real = context.te_extension == evidence.REAL or device == "gpu"
+    real = context.te_extension == REAL or device == "gpu"
     refused: set[str] = set()
     if real:
         failed = {key for key in keys.values() if kept_wheels.failed_lately(key)}
@@ -154,7 +152,7 @@ def te_key(cell: Cell) -> str:
     return str(next(built, keys[-1]))
 
 
-def _cell_minutes(results: Sequence[Evidence]) -> float:
+def _cell_minutes(results: Sequence[Result]) -> float:
     seconds = [sum(c.seconds or 0 for c in e.checks) for e in results if e.checks]
     return (statistics.median(seconds) * SUITE_PARTS if seconds else plan.CELL_S) / 60
 

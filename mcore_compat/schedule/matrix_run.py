@@ -14,14 +14,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mcore_compat.base import files
-from mcore_compat.base.errors import EvidenceError, ExitCode, InfrastructureError
+from mcore_compat.base.errors import ExitCode, InfrastructureError, ResultError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish.rendering import render
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results import evidence, fingerprint, store, verdict_index
-from mcore_compat.results.evidence import Evidence, Reason
+from mcore_compat.results import fingerprint, store, verdict_index
+from mcore_compat.results.result import Reason, Result, empty_result, result_path
 from mcore_compat.run import cells, machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -49,7 +49,7 @@ class MatrixResult:
 
     states: tuple[CellStatus, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
-    before: Mapping[str, Evidence | None] = field(default_factory=dict)
+    before: Mapping[str, Result | None] = field(default_factory=dict)
 
 
 def device_class(options: JobOptions) -> str:
@@ -101,10 +101,10 @@ def run(
     return MatrixResult(states=after, failed=failed, before=before)
 
 
-def _published(name: str, device: str, workspace: Workspace) -> Evidence | None:
+def _published(name: str, device: str, workspace: Workspace) -> Result | None:
     """The result of a cell's main suite; None if there is none, or it cannot be read."""
-    with contextlib.suppress(FileNotFoundError, EvidenceError):
-        return store.load(evidence.path_of(name, device, workspace.results), whole=False)
+    with contextlib.suppress(FileNotFoundError, ResultError):
+        return store.load(result_path(name, device, workspace.results), whole=False)
     return None
 
 
@@ -225,19 +225,19 @@ def _command(*words: str) -> tuple[str, ...]:
 def _outcome(name: str, device: str, folder: Path) -> str:
     """The outcome in the stored result of a cell."""
     try:
-        path = evidence.path_of(name, device, folder)
+        path = result_path(name, device, folder)
         return store.load(path, whole=False).outcome.value
-    except (OSError, EvidenceError):
+    except (OSError, ResultError):
         return f"no result for device class {device}"
 
 
 def note_error(cell: Cell, device: str, reason: str, workspace: Workspace) -> None:
     """Store an infrastructure error; a complete result stays as it is."""
-    path = evidence.path_of(cell.name, device, workspace.results)
+    path = result_path(cell.name, device, workspace.results)
     message = fingerprint.portable(reason, [str(files.home()), str(workspace.root)])
     why = Reason(kind="error", message=message, help="run it again: nox -s matrix")
-    base = evidence.start(cell, device_class=device)
-    with contextlib.suppress(FileNotFoundError, EvidenceError):  # corrupt: replaced
+    base = empty_result(cell, device_class=device)
+    with contextlib.suppress(FileNotFoundError, ResultError):  # corrupt: replaced
         base = store.load(path)
         if base.complete and base.outcome is not CellOutcome.ERROR:
             return
@@ -263,7 +263,7 @@ def report(run_result: MatrixResult, context: Context, device: str) -> int:
     if left:
         return InfrastructureError.exit_code
     folder = context.workspace.results
-    paths = [evidence.path_of(state.cell.name, device, folder) for state in run_result.states]
+    paths = [result_path(state.cell.name, device, folder) for state in run_result.states]
     results = [store.load(path, whole=False) for path in paths]
     ran = [result for result in results if result.cell in run_result.before]
     code = cells.together([cells.verdict_code(result, context) for result in results])

@@ -20,8 +20,8 @@ from mcore_compat.core.releases import Release, Releases
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.index import package_index
 from mcore_compat.publish.rendering import render
-from mcore_compat.results import comparison, evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import comparison, store
+from mcore_compat.results.result import REAL, Result, result_path
 from mcore_compat.run import cells, machine, te_extension
 from mcore_compat.run.context import Context
 from mcore_compat.schedule import matrix_run, new_releases
@@ -187,7 +187,7 @@ def _by_extension(cells: Iterable[Cell], here: Context) -> list[tuple[list[Cell]
     every = [*cells]
     real = te_extension.buildable([cell for cell in every if cell.default], here)
     return [
-        ([cell for cell in every if cell.name in real], replace(here, te_extension=evidence.REAL)),
+        ([cell for cell in every if cell.name in real], replace(here, te_extension=REAL)),
         ([cell for cell in every if cell.name not in real], here),
     ]
 
@@ -202,9 +202,9 @@ def keep_replaced(states: Sequence[CellStatus], folder: Path) -> None:
     a cell that already ran with the newer patch is not copied again."""
     for state in states:
         if state.behind:
-            path = evidence.path_of(state.cell.name, machine.device_class(), folder)
+            path = result_path(state.cell.name, machine.device_class(), folder)
             old = store.load(path, whole=False)
-            to = evidence.path_of(state.cell.name, old.device_class, replaced())
+            to = result_path(state.cell.name, old.device_class, replaced())
             files.write_text(to, store.dumps(old))
 
 
@@ -214,14 +214,14 @@ def check_folder(folder: Path | None) -> None:
         raise UsageError(f"--before: {folder} is not a folder of results")
 
 
-def earlier(folder: Path | None) -> tuple[Evidence, ...]:
+def earlier(folder: Path | None) -> tuple[Result, ...]:
     """Earlier results: in `folder`, and the copies of replaced ones."""
     places = (folder, replaced()) if folder is not None else (replaced(),)
     return tuple(each for place in places for each in cells.other_results(place))
 
 
 def summary(
-    new: Sequence[NewRelease], known: Releases, now: Sequence[Evidence], before: Sequence[Evidence]
+    new: Sequence[NewRelease], known: Releases, now: Sequence[Result], before: Sequence[Result]
 ) -> list[str]:
     """What each new release broke and fixed, as Markdown. Pure."""
     if not new:
@@ -238,7 +238,7 @@ def summary(
     return lines
 
 
-def _compared(result: Evidence, package: str, others: Sequence[Evidence]) -> list[str]:
+def _compared(result: Result, package: str, others: Sequence[Result]) -> list[str]:
     """Compare with the newest cell that was good; if a newer release was not good, with that,
     too."""
     good = comparison.baseline(result, package, others)

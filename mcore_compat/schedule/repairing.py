@@ -27,9 +27,9 @@ from mcore_compat.index import package_index
 from mcore_compat.resolve import locks, resolution
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.resolution import Unresolvable
-from mcore_compat.results import evidence, repairs, store, verdict_index
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results import repairs, store, verdict_index
 from mcore_compat.results.repairs import Repair, RepairedCheck, Tried
+from mcore_compat.results.result import CheckResult, Result, empty_result, out_of_date, result_path
 from mcore_compat.run import engine, machine, pipeline
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.run.context import Context, Options
@@ -48,7 +48,7 @@ class Broken:
 
     cell: Cell
     lock: Lock
-    result: Evidence
+    result: Result
     checks: tuple[str, ...]
     package: str
     locked: str
@@ -103,14 +103,14 @@ def broken(name: str, package: str | None, check: str | None, here: Context) -> 
     )
 
 
-def _as_run(cell: Cell, here: Context) -> tuple[Lock, Evidence]:
+def _as_run(cell: Cell, here: Context) -> tuple[Lock, Result]:
     """The cell's lock, and its result with this suite."""
-    path = evidence.path_of(cell.name, machine.device_class(), here.workspace.results)
+    path = result_path(cell.name, machine.device_class(), here.workspace.results)
     why = "has no result yet"
     if path.exists() and here.workspace.lock(cell.name).exists():
         result, lock = store.load(path), locks.read(here.workspace.lock(cell.name))
         suite = MAIN.digest(here.workspace.suite)
-        stale = evidence.stale(result, lock=lock.digest, suite=suite, python=cell.python)
+        stale = out_of_date(result, lock=lock.digest, suite=suite, python=cell.python)
         if not stale and result.checks:
             return lock, result
         why = f"has no result to repair: {stale or 'no check ran'}"
@@ -221,7 +221,7 @@ def search(what: Broken, here: Context, limit: float | None) -> Repair | str:
 def _repair(
     what: Broken,
     pair: tuple[str, str],
-    ran: tuple[Evidence, Lock],
+    ran: tuple[Result, Lock],
     tried: tuple[Tried, ...],
     lines: Candidates,
 ) -> Repair | str:
@@ -314,7 +314,7 @@ class _UninstallableError(Exception):
     """A release cannot be installed in the cell."""
 
 
-def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[Evidence, Lock]:
+def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[Result, Lock]:
     """Run the suite in the cell with another release of the package and whatever that requires;
     nothing is stored."""
     others = (pin for pin in what.cell.further if pin.partition("==")[0] != what.package)
@@ -333,7 +333,7 @@ def _run(what: Broken, version: str, here: Context, options: Options) -> tuple[E
     if isinstance(ready, Unbuildable):
         raise _UninstallableError(ready.reason)
     base = ready.started(
-        evidence.start(
+        empty_result(
             what.cell,
             device_class=machine.device_class(),
             lock=lock.digest,

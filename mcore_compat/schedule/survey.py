@@ -18,8 +18,8 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.environments import wheelhouse
 from mcore_compat.environments.te_extension.wheel import PACKAGE
 from mcore_compat.resolve import locks, resolution
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import REAL, Result, out_of_date, result_path
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import MAIN, ON_A_GPU
 from mcore_compat.run.context import Context
@@ -69,7 +69,7 @@ def _state_of(
 ) -> CellStatus:
     lock = context.workspace.lock(cell.name)
     digest = sha256_file(lock) if lock.exists() else None
-    path = evidence.path_of(cell.name, device, context.workspace.results)
+    path = result_path(cell.name, device, context.workspace.results)
     missing = _missing(cell, context, built, device)
     if not path.exists():
         return CellStatus(cell=cell, state="untested", missing=missing)
@@ -97,12 +97,12 @@ def _state_of(
 
 
 def _freshness(
-    last: Evidence, cell: Cell, lock: str, digests: Mapping[str, str], context: Context
+    last: Result, cell: Cell, lock: str, digests: Mapping[str, str], context: Context
 ) -> str:
     """`fresh`, or why it is out of date; `digests`: of the check sets of a whole run."""
     python = last.pins.get("python", "")
     asked = context.te_extension
-    why = evidence.stale(last, lock=lock, suite=digests["main"], python=python, te_extension=asked)
+    why = out_of_date(last, lock=lock, suite=digests["main"], python=python, te_extension=asked)
     if why:
         return why
     if last.outcome is CellOutcome.UNBUILDABLE:
@@ -129,7 +129,7 @@ def _missing(cell: Cell, context: Context, built: Set[str], device: str) -> tupl
     wanted = [
         [str(key) for key in wheelhouse.keys_of(pin, chosen)]
         for pin in pins
-        if pin.name != PACKAGE or context.te_extension == evidence.REAL or device == "gpu"
+        if pin.name != PACKAGE or context.te_extension == REAL or device == "gpu"
     ]
     return tuple(keys[-1] for keys in wanted if not built & set(keys))
 

@@ -10,7 +10,7 @@ from mcore_compat.core.cells import parsed
 from mcore_compat.core.outcomes import HOLDS
 from mcore_compat.results import answer
 from mcore_compat.results.comparison import GOOD
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.upgrade import words
 from mcore_compat.upgrade.checkpoints import (
     NOT_TESTED,
@@ -56,7 +56,7 @@ class _Candidate:
     in it; `over`: how the checkpoints of FROM load in it; `open`: checks that work in FROM and have
     no result in it."""
 
-    found: Evidence
+    found: Result
     moved: tuple[str, ...]
     steps: int
     over: Checkpoints
@@ -128,8 +128,8 @@ def _on_the_way(origin: Side, there: Mapping[str, str], target: Side) -> bool:
 
 
 def _candidate(
-    origin: Evidence,
-    there: Evidence,
+    origin: Result,
+    there: Result,
     target: Side,
     wanted: Sequence[str],
     known: UpgradeInputs,

@@ -16,7 +16,7 @@ from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.results import citation, comparison
 from mcore_compat.results.citation import Citation
 from mcore_compat.results.comparison import Difference
-from mcore_compat.results.evidence import EXCHANGE
+from mcore_compat.results.result import EXCHANGE
 from mcore_compat.upgrade import alternatives as others
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade import interfaces, losses, next_step, numbers, pins, words

@@ -10,10 +10,10 @@ from enum import Enum
 from mcore_compat.analysis.bisect.search import matching
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
 from mcore_compat.core.profiles import Profile
-from mcore_compat.exchange.evidence import answers, gist
 from mcore_compat.exchange.loading import NOT_SAVED
 from mcore_compat.exchange.plan import STATE, STATE_KIND, WAYS
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.exchange.transfer_results import answers, gist
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.upgrade.sides import UpgradeInputs
 
 Place = tuple[str, str]
@@ -127,7 +127,7 @@ class Checkpoints:
 
 
 def checkpoints(
-    origin: Evidence, target: str, known: UpgradeInputs, accepted: Sequence[str] = ()
+    origin: Result, target: str, known: UpgradeInputs, accepted: Sequence[str] = ()
 ) -> Checkpoints:
     """How the checkpoints of `origin` load in the cell `target`. `accepted`: patterns of those that
     the user can do without, e.g. `restore-from[gpt:quantized]`."""
@@ -170,7 +170,7 @@ def counts(family: str, way: str, profile: Profile) -> bool:
     return taken and right_format and bool(FEATURES[way] & {*profile.features})
 
 
-def _saved(origin: Evidence) -> Iterator[str]:
+def _saved(origin: Result) -> Iterator[str]:
     """What FROM can have saved, as `family:way`. It has no checkpoint of a model that it cannot
     build; whether it has a default-spec checkpoint is only known from the exchange."""
     lacks = {c.family for c in origin.checks if c.kind == BUILD and c.outcome in NONE}
@@ -186,14 +186,14 @@ def named(check: str, patterns: Iterable[str]) -> bool:
     return any(matching(pattern, [check]) for pattern in patterns)
 
 
-def _state(there: Evidence, origin: str, known: UpgradeInputs) -> str:
+def _state(there: Result, origin: str, known: UpgradeInputs) -> str:
     if there.suite != known.checks:
         return "the checks changed"
     return "fresh" if _holds(there, origin, known) else "a lock changed"
 
 
 def _route(
-    origin: Evidence,
+    origin: Result,
     target: str,
     answer: CheckResult,
     family: str,
@@ -238,7 +238,7 @@ def _taking_nothing(own: CheckResult | None, condition: str) -> str:
     return "not in FROM either" if own and own.outcome in NONE else ""
 
 
-def _in_origin(origin: Evidence, family: str, way: str, known: UpgradeInputs) -> CheckResult | None:
+def _in_origin(origin: Result, family: str, way: str, known: UpgradeInputs) -> CheckResult | None:
     """How FROM loads its own checkpoint in this way; None if that was not tested."""
     own = known.answers(origin.cell, origin.cell).get(f"{family}:{way}")
     check = f"{IN_ORIGIN.get(way, '')}[{family}]"
@@ -271,7 +271,7 @@ def edges(known: UpgradeInputs, family: str) -> Edges:
     return {place: sorted(steps) for place, steps in steps_from.items()}
 
 
-def _holds(exchanged: Evidence, origin: str, known: UpgradeInputs) -> bool:
+def _holds(exchanged: Result, origin: str, known: UpgradeInputs) -> bool:
     """Whether the results of loading checkpoints of `origin` are up to date, in checks and
     locks."""
     locks = {e.cell: e.lock for e in known.found if e.cell in (exchanged.cell, origin)}

@@ -135,15 +135,15 @@ def _interface(interface: Interface) -> dict[str, Any]:
 
 
 def _side(side: Side, profile: Profile) -> dict[str, Any]:
-    evidence = side.found
+    result = side.found
     return {
         "cell": side.name,
         "pins": dict(side.pins),
         "cuda": side.cuda,
         "state": side.state,
-        "outcome": verdicts.outcome(evidence, profile).value if evidence else None,
-        "taken": evidence.taken if evidence else None,
-        "restores": list(verdict.restoring(evidence)) if evidence else [],
+        "outcome": verdicts.outcome(result, profile).value if result else None,
+        "taken": result.taken if result else None,
+        "restores": list(verdict.restoring(result)) if result else [],
         "note": side.note,
     }
 

@@ -14,7 +14,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import run
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import locks
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 from mcore_compat.run.check_sets import MAIN
 from mcore_compat.upgrade import document
 from mcore_compat.upgrade.answer import answer
@@ -58,7 +58,7 @@ def path_of(origin: str, target: str, profile: Profile = DEFAULT) -> Path:
 def known(
     all_: Collated,
     device_class: str,
-    exchanged: Sequence[Evidence],
+    exchanged: Sequence[Result],
     cells: Sequence[Cell],
     workspace: Workspace,
     profile: Profile = DEFAULT,
@@ -81,7 +81,7 @@ def known(
 
 
 def texts(
-    all_: Collated, exchanged: Sequence[Evidence], workspace: Workspace
+    all_: Collated, exchanged: Sequence[Result], workspace: Workspace
 ) -> Mapping[Path, Callable[[], str]]:
     """By file: the function that makes its text. Examples without results are left out."""
 

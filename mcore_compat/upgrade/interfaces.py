@@ -10,7 +10,7 @@ from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core.cells import parsed
 from mcore_compat.core.profiles import Profile
 from mcore_compat.core.releases import Releases
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ PACKAGES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
 
 
 def interfaces(
-    old: Mapping[str, str], new: Mapping[str, str], evidence: Sequence[Evidence], releases: Releases
+    old: Mapping[str, str], new: Mapping[str, str], results: Sequence[Result], releases: Releases
 ) -> tuple[Interface, ...]:
     """For each package whose release differs: how the recorded interfaces of its two releases
     differ."""
@@ -73,7 +73,7 @@ def interfaces(
             rows.append(replace(row, back=True))
             continue
         # Only these two releases: nobody is affected by what existed between them only.
-        both = [e for e in evidence if e.pins[package] in (before, after)]
+        both = [e for e in results if e.pins[package] in (before, after)]
         history = {s: by for s, by in recorded.history(both).items() if s.package == package}
         releases_seen = {release for by in history.values() for release in by}
         gone = tuple(version for version in (before, after) if version not in releases_seen)

@@ -12,7 +12,7 @@ from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CheckOutcome
 from mcore_compat.core.profiles import Profile
 from mcore_compat.results import verdict
 from mcore_compat.results.comparison import Change, Difference
-from mcore_compat.results.evidence import CheckResult
+from mcore_compat.results.result import CheckResult
 from mcore_compat.upgrade import pins, words
 from mcore_compat.upgrade.blame import BlameReport
 from mcore_compat.upgrade.checkpoints import named

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcore_compat.analysis.bisect.release_line import differing
 from mcore_compat.core.cells import AXES, parsed, series_of
-from mcore_compat.results.evidence import Evidence, Source
+from mcore_compat.results.result import Result, Source
 from mcore_compat.upgrade import checkpoints as loads
 from mcore_compat.upgrade.checkpoints import Load, Route
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
@@ -55,7 +55,7 @@ def neighbours(
     )
 
 
-def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[Evidence, Evidence]]:
+def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[Result, Result]]:
     """Pairs of results: a cell that saved checkpoints, and another cell that loaded them. Without
     the pair FROM and TO."""
     tested = {e.cell: e for e in known.found}
@@ -67,7 +67,7 @@ def _pairs(origin: Side, target: Side, known: UpgradeInputs) -> Iterator[tuple[E
 
 
 def _apart(
-    origin: Side, target: Side, saved: Evidence, loaded: Evidence
+    origin: Side, target: Side, saved: Result, loaded: Result
 ) -> tuple[int, int, int, int, str, str]:
     """How far two cells are from FROM and TO, to sort by."""
     ends = (
@@ -80,7 +80,7 @@ def _apart(
     return others, mcore, modelopt, moved, saved.cell, loaded.cell
 
 
-def _source(saved: Evidence, loaded: Evidence) -> Source:
+def _source(saved: Result, loaded: Result) -> Source:
     return loaded.sources[saved.cell]
 
 
@@ -93,8 +93,8 @@ def _number(one: str, other: str) -> int:
 def _neighbours(
     origin: Side,
     target: Side,
-    saved: Evidence,
-    loaded: Evidence,
+    saved: Result,
+    loaded: Result,
     ways: Collection[str],
     known: UpgradeInputs,
 ) -> Neighbours:

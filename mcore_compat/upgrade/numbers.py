@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.core.outcomes import HOLDS
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 
 LOGITS = "inference-numbers"
 DIGEST = "digest"
@@ -57,7 +57,7 @@ class Numbers:
     logits: tuple[Logits, ...] = ()
 
 
-def numbers(old: Evidence, new: Evidence) -> Numbers:
+def numbers(old: Result, new: Result) -> Numbers:
     """Compare what both results recorded."""
     both = _both(old, new)
     pairs = [(a, b) for a, b in both if DIGEST in a.details and DIGEST in b.details]
@@ -80,7 +80,7 @@ def numbers(old: Evidence, new: Evidence) -> Numbers:
     )
 
 
-def _both(old: Evidence, new: Evidence) -> list[tuple[CheckResult, CheckResult]]:
+def _both(old: Result, new: Result) -> list[tuple[CheckResult, CheckResult]]:
     """The checks that work in both, with both results. Sorted."""
     after = {c.check: c for c in new.checks if c.outcome in HOLDS}
     works = [c for c in old.checks if c.outcome in HOLDS and c.check in after]

@@ -147,12 +147,12 @@ def _not_run(side: Side, answer: UpgradeAnswer) -> str:
 
 def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
     """Whether anything in the profile works in TO."""
-    evidence = answer.target.found
-    if evidence is None:
+    result = answer.target.found
+    if result is None:
         return
-    ended = verdicts.outcome(evidence, answer.profile)
-    if evidence.reason and not evidence.checks:
-        why = evidence.reason.message
+    ended = verdicts.outcome(result, answer.profile)
+    if result.reason and not result.checks:
+        why = result.reason.message
         yield UpgradeReason(Word.NO, "outcome", f"TO is {ended}", why=why)
     elif ended is CellOutcome.INCOMPATIBLE:
         what = (
@@ -160,7 +160,7 @@ def _of_target(answer: UpgradeAnswer) -> Iterator[UpgradeReason]:
             if "restore" in answer.profile.features
             else "nothing in the profile works there"
         )
-        failed = verdicts.failures(evidence, answer.profile, answer.rules)
+        failed = verdicts.failures(result, answer.profile, answer.rules)
         why = failed[0].text() if failed else ""
         yield UpgradeReason(Word.NO, "outcome", f"TO is incompatible: {what}", why=why)
     elif ended not in comparison.GOOD:

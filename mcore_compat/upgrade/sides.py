@@ -13,12 +13,11 @@ from mcore_compat.core.cells import AXES, Cell, is_version, moved
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.environments.scan import Installed
-from mcore_compat.exchange.evidence import Answers, answers
+from mcore_compat.exchange.transfer_results import Answers, answers
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.resolve.resolution import asked_for
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result, out_of_date
 
 FRESH, UNTESTED = "fresh", "untested"
 
@@ -34,7 +33,7 @@ class Side:
     """
 
     cell: Cell
-    found: Evidence | None = None
+    found: Result | None = None
     lock: Lock | None = None
     state: str = UNTESTED
     note: str = ""
@@ -73,21 +72,21 @@ class UpgradeInputs:
     device_class: str
     suite: str
     checks: str = ""
-    exchanged: tuple[Evidence, ...] = ()
+    exchanged: tuple[Result, ...] = ()
     locks: Mapping[str, Lock] = field(default_factory=dict)
     profile: Profile = DEFAULT
 
     @property
-    def found(self) -> tuple[Evidence, ...]:
+    def found(self) -> tuple[Result, ...]:
         """The results of the device class."""
         return self.all_.by_class.get(self.device_class, ())
 
     @property
-    def loads(self) -> tuple[Evidence, ...]:
+    def loads(self) -> tuple[Result, ...]:
         """The exchange's results of the device class."""
         return tuple(e for e in self.exchanged if e.device_class == self.device_class)
 
-    def loaded(self, cell: str) -> Evidence | None:
+    def loaded(self, cell: str) -> Result | None:
         """The result of loading other cells' checkpoints in a cell; None if it loaded none."""
         return next((exchanged for exchanged in self.loads if exchanged.cell == cell), None)
 
@@ -103,7 +102,7 @@ class UpgradeInputs:
         state = self._state(cell, known, lock) if known else UNTESTED
         return Side(cell=cell, found=known, lock=lock, state=state, note=note, stands_in=stands_in)
 
-    def _state(self, cell: Cell, known: Evidence, lock: Lock | None) -> str:
+    def _state(self, cell: Cell, known: Result, lock: Lock | None) -> str:
         """`FRESH`, or why its result is out of date. The wheels of this machine are not compared:
         they do not change what the result shows."""
         newer = moved(cell, known.pins)
@@ -114,11 +113,11 @@ class UpgradeInputs:
             digest = asked_for(cell, self.all_.matrix, self.all_.releases)
         python = known.pins.get("python", "")
         suite = known.suite if known.outcome is CellOutcome.UNRESOLVABLE else self.suite
-        return evidence.stale(known, lock=digest, suite=suite, python=python) or FRESH
+        return out_of_date(known, lock=digest, suite=suite, python=python) or FRESH
 
 
 def nearest_class(
-    known: Sequence[Evidence], cells: Sequence[str], preferred: str, classes: Sequence[str]
+    known: Sequence[Result], cells: Sequence[str], preferred: str, classes: Sequence[str]
 ) -> str:
     """The device class to answer from: the first that has results of both cells, `preferred`
     before `classes`; `preferred` if none has."""

@@ -11,24 +11,22 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request
 from mcore_compat.core.outcomes import FAILURES, HOLDS, CellOutcome
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.upgrade import blame
 from mcore_compat.upgrade.blame import BlameReport, Moved
 from mcore_compat.upgrade.sides import Side, UpgradeInputs
 
-Run = Callable[[Cell], Evidence]
+Run = Callable[[Cell], Result]
 """Tests a cell and returns its result."""
 
 
-def state_of(
-    evidence: Evidence, names: Sequence[str], failed: CheckResult
-) -> tuple[CheckState, str]:
+def state_of(result: Result, names: Sequence[str], failed: CheckResult) -> tuple[CheckState, str]:
     """Whether a cell fails in these checks as `failed` did. If it neither fails so nor works, the
     second value says why."""
-    if not evidence.checks:
-        reason = f": {' '.join(evidence.reason.message.split())}" if evidence.reason else ""
-        return CheckState.SILENT, f"{evidence.outcome.value}{reason}"
-    checks = {c.check: c for c in evidence.checks if c.check in names}.values()
+    if not result.checks:
+        reason = f": {' '.join(result.reason.message.split())}" if result.reason else ""
+        return CheckState.SILENT, f"{result.outcome.value}{reason}"
+    checks = {c.check: c for c in result.checks if c.check in names}.values()
     if any(_alike(c, failed) for c in checks):
         return CheckState.BAD, ""
     other = sorted({c.outcome.value for c in checks if c.outcome not in HOLDS})
@@ -38,11 +36,11 @@ def state_of(
     return CheckState.SILENT, f"{' and '.join(other) or 'not run'} there{otherwise}"
 
 
-def _comparable(evidence: Evidence, suite: str) -> bool:
+def _comparable(result: Result, suite: str) -> bool:
     """Whether a result can be compared with TO's: complete, without an infrastructure error, and
     from the same suite."""
-    whole = evidence.complete and evidence.outcome is not CellOutcome.ERROR
-    return whole and (not evidence.checks or evidence.suite == suite)
+    whole = result.complete and result.outcome is not CellOutcome.ERROR
+    return whole and (not result.checks or result.suite == suite)
 
 
 def _alike(check: CheckResult, failed: CheckResult) -> bool:
@@ -100,8 +98,8 @@ class Trial:
         """The combinations that were tested, and those that cannot be installed."""
         known = {}
         for moved in blame.combinations(self._axes):
-            evidence = self._tested.get(tuple(self._pins(moved).values()))
-            state = self._judged(moved, evidence) if evidence else self._from_metadata(moved)
+            result = self._tested.get(tuple(self._pins(moved).values()))
+            state = self._judged(moved, result) if result else self._from_metadata(moved)
             if state is not None:
                 known[moved] = state
         return known
@@ -121,9 +119,9 @@ class Trial:
         all_ = self._known.all_
         return combinations.cell(by_series(request, all_.releases), all_.matrix, all_.releases)
 
-    def _judged(self, moved: Moved, evidence: Evidence) -> CheckState:
-        state, why = state_of(evidence, self._checks, self._failed)
-        self._cells[moved] = evidence.cell
+    def _judged(self, moved: Moved, result: Result) -> CheckState:
+        state, why = state_of(result, self._checks, self._failed)
+        self._cells[moved] = result.cell
         return self._silent(moved, why) if state is CheckState.SILENT else state
 
     def _silent(self, moved: Moved, why: str) -> CheckState:
@@ -146,7 +144,7 @@ class Trial:
         if self._run is None:
             return None
         cell = self._cell(moved)
-        evidence = self._run(cell)
-        if differing(evidence.pins, self._pins(moved)):
+        result = self._run(cell)
+        if differing(result.pins, self._pins(moved)):
             return self._silent(moved, f"the lock of {cell.name} has other versions")
-        return self._judged(moved, evidence)
+        return self._judged(moved, result)

@@ -17,8 +17,8 @@ from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import interpreters, scan
 from mcore_compat.exchange import drive, pairs
 from mcore_compat.publish import cell_records, collation
-from mcore_compat.results import evidence, repairs, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import repairs, store
+from mcore_compat.results.result import DEVICE_CLASSES, Result
 from mcore_compat.run import machine, pipeline
 from mcore_compat.run.check_sets import EXCHANGE
 from mcore_compat.run.context import Context, Options
@@ -170,7 +170,7 @@ def _records(context: Context) -> list[CellRecord]:
 def _test(names: Sequence[str], context: Context) -> None:
     """Run whatever is out of date: both cells, and loading the checkpoints of FROM in both. What
     does not load in FROM either is not lost."""
-    tested = [pipeline.run_cell(name, Options(), context).evidence for name in names]
+    tested = [pipeline.run_cell(name, Options(), context).result for name in names]
     if not all(result.checks for result in tested):
         return
     work = pairs.work(pairs.Asked(origins=names[:1], targets=names), context)
@@ -189,7 +189,7 @@ def _known(
     )
     if not strict:
         names = [cell.name for cell in cells]
-        device_class = sides.nearest_class(stored, names, device_class, evidence.DEVICE_CLASSES)
+        device_class = sides.nearest_class(stored, names, device_class, DEVICE_CLASSES)
     declared = combinations.cells(context.matrix, context.releases)
     exchanged = store.load_all(context.workspace.results, EXCHANGE.name)
     collated = collation.collate(stored, declared, context.matrix, context.releases)
@@ -230,8 +230,8 @@ def _blame(
         "builds and downloads"
     )
 
-    def test(cell: Cell) -> Evidence:
-        return pipeline.run_cell(cell.name, Options(), context).evidence
+    def test(cell: Cell) -> Result:
+        return pipeline.run_cell(cell.name, Options(), context).result
 
     losses.losses(origin, target, answer.difference, known, accepted, test)
     return True

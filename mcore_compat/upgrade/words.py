@@ -12,7 +12,7 @@ from mcore_compat.core.profiles import BUILT_IN, DEFAULT, Profile
 from mcore_compat.publish.rendering import short
 from mcore_compat.results import answer
 from mcore_compat.results.answer import LONGEST
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 
 
 def about(checks: Iterable[CheckResult]) -> str:
@@ -31,12 +31,12 @@ def about(checks: Iterable[CheckResult]) -> str:
 NOT_THERE = "its result does not have this check"
 
 
-def sentence(evidence: Evidence, check: CheckResult | None, rules: Sequence[Pairs]) -> str:
+def sentence(result: Result, check: CheckResult | None, rules: Sequence[Pairs]) -> str:
     """Why a check does not work: the reason that the matrix declares, else the failure's message.
     For a blocked check: why the check fails that blocks it. `check` None: it has no result."""
     if check is None:
         return NOT_THERE
-    by_id = {c.check: c for c in evidence.checks}
+    by_id = {c.check: c for c in result.checks}
     seen = {check.check}
     while check.outcome is CheckOutcome.BLOCKED:
         before = by_id.get((check.reason or "").partition(" ")[0])
@@ -45,7 +45,7 @@ def sentence(evidence: Evidence, check: CheckResult | None, rules: Sequence[Pair
         check = before
         seen.add(check.check)
     its_own = Profile(name="", features=(profiles.feature_of(check),))
-    failed = answer.failures(replace(evidence, checks=(check,)), its_own, rules)
+    failed = answer.failures(replace(result, checks=(check,)), its_own, rules)
     return failed[0].reason if failed else short(check.reason or check.outcome.value, LONGEST)
 
 

@@ -1,4 +1,4 @@
-"""A site of a sample of the real evidence, with one stand-in cell whose texts are hostile, in
+"""A site of a sample of the real results, with one stand-in cell whose texts are hostile, in
 Debian's chromium."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from support import (
     event,
     hostile_event,
     stand_in_cell,
-    stand_in_evidence,
+    stand_in_result,
     write_folder,
 )
 
@@ -34,13 +34,13 @@ SAMPLE = ("0.9", "0.12", "0.16")
 """Series of megatron-core: some that fail, some that restore, some off the default stacks."""
 
 BOTH = "compat-0.16-modelopt0.41"
-"""The cell that has evidence of two device classes here."""
+"""The cell that has results of two device classes here."""
 
 STALE = "compat-0.16-modelopt0.40"
-"""A default cell whose evidence is said to be stale, as BOTH's is."""
+"""A default cell whose result is said to be out of date, as BOTH's is."""
 
 UNTESTED = "compat-0.16-modelopt0.39"
-"""The default cell whose evidence is left out here."""
+"""The default cell whose result is left out here."""
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def sample() -> Site:
         for e in store.load_all(Workspace(ROOT).results)
         if series_of(e.pins["megatron-core"]) in SAMPLE and e.cell != UNTESTED
     ]
-    made = stand_in_evidence(
+    made = stand_in_result(
         event("restore[gpt]"),
         hostile_event("restore[mla-moe]"),
         event("inference-numbers[gpt]", "unsupported", reason=HOSTILE),

@@ -103,7 +103,7 @@ def test_a_stack_shows_its_cells_and_nothing_else(opened: Opened, sample: Site) 
     assert set(said.values()) == {"untested"}
 
 
-def test_each_device_class_shows_its_own_evidence(opened: Opened) -> None:
+def test_each_device_class_shows_its_own_result(opened: Opened) -> None:
     both = "megatron-core 0.16, ModelOpt 0.41: "
     ladder = opened("index.html").locator("#matrix td", has_text=both)
     assert re.search(r"gpu: [○◔◑◕●] [1-5]", ladder.text_content())

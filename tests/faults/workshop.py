@@ -84,7 +84,7 @@ COMMANDS: Mapping[str, Command] = {
     "lock": Command(("lock", GOOD)),
     "report": Command(("report",)),
     "report check": Command(("report", "--check")),
-    "collect": Command(("collect", "../evidence")),
+    "collect": Command(("collect", "../collected")),
     "bundle": Command(("bundle", GOOD, "--output", "../out/cells.tar")),
     "doctor": Command(("doctor", "--python", "../home/envs/compat-1.0-modelopt0.50/bin/python")),
     "upgrade": Command(("upgrade", GOOD, BAD, "--no-run")),
@@ -134,7 +134,7 @@ class Workshop:
     def __init__(self, folder: Path, index: HostileIndex) -> None:
         self.folder, self.index = folder, index
         self.live, self.golden, self.temporary = folder / "live", folder / "golden", folder / "tmp"
-        self.evidence, self.out = self.live / "evidence", self.live / "out"
+        self.collected, self.out = self.live / "collected", self.live / "out"
         self.mounts: list[Path] = []
         self.commands = COMMANDS
         self._known: dict[str, Golden] = {}
@@ -170,7 +170,7 @@ class Workshop:
         shutil.copy(matrix.with_name("suite-tools.txt"), matrix.with_name("bundle-tools.txt"))
         self._must("refresh")
         self._must("run", NEW, "--publish")
-        self._take_evidence()
+        self._make_collected()
         shutil.rmtree(self.toy.folder / "reports")
         self._must("run", GOOD, "--publish")
         self._must("report")
@@ -180,7 +180,7 @@ class Workshop:
         self.out.mkdir()
         shutil.copytree(self.live, self.golden, symlinks=True)
 
-    def _take_evidence(self) -> None:
+    def _make_collected(self) -> None:
         """The result of a cell as a bundle's run on another machine brings it."""
         stored = json.loads(self.result(NEW).read_bytes())
         (log,) = (self.toy.home / "logs" / f"compat-{NEW}").glob("events-*.jsonl")
@@ -193,7 +193,7 @@ class Workshop:
             "folders": [],
             "events": [json.loads(line) for line in log.read_text().splitlines()],
         }
-        file = self.evidence / f"compat-{NEW}" / "main.host.json"
+        file = self.collected / f"compat-{NEW}" / "main.host.json"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(data, indent=1))
 

@@ -200,7 +200,7 @@ def _upgrade(toy: Project, played: Played) -> None:
 
 def _edges(toy: Project, played: Played) -> None:
     """One cell each, what else may come of a run."""
-    evidence, locks = toy.folder / "reports" / "results", toy.folder / "constraints" / "locks"
+    results, locks = toy.folder / "reports" / "results", toy.folder / "constraints" / "locks"
     commands = {
         "forced": ("run", GOOD, "--force", "--publish"),
         "part": ("run", OTHER, "--only", "restore"),
@@ -214,7 +214,7 @@ def _edges(toy: Project, played: Played) -> None:
     silent = {"UV_DEFAULT_INDEX": "http://index.invalid", "UV_HTTP_RETRIES": "0"}
     variables = {"ended early": {"TOY_ENDS_AFTER": "3"}, "no index": silent}
     with (
-        _edited(evidence / "compat-1.1-modelopt0.51" / "main.host.json", lambda text: "{"),
+        _edited(results / "compat-1.1-modelopt0.51" / "main.host.json", lambda text: "{"),
         _edited(locks / "compat-1.2-modelopt0.51.txt", lambda text: "nonsense\n"),
         _edited(
             locks / "compat-1.3-modelopt0.51.txt",

@@ -85,7 +85,7 @@ class Cell:
         """How each of `checks` ends, with the overlay `folder` in front.
 
         Raises:
-            EvidenceError, InfrastructureError: the run did not come to its end.
+            ResultError, InfrastructureError: the run did not come to its end.
             UsageError: the suite itself is broken on purpose.
         """
         found: dict[str, str] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcore_compat.base import files, processes
-from mcore_compat.base.errors import EvidenceError, InfrastructureError, Interrupted
+from mcore_compat.base.errors import InfrastructureError, Interrupted, ResultError
 from mcore_compat.base.processes import Completed, Runner
 from mcore_compat.core.outcomes import CheckOutcome
 from mcore_compat.run import engine, pipeline
@@ -86,7 +86,7 @@ class Session:
             def ask(fault: Fault) -> Verdict:
                 try:
                     return cell.broken(fault, there, before)
-                except (EvidenceError, InfrastructureError) as error:
+                except (ResultError, InfrastructureError) as error:
                     return not_ended(error)
 
             return self._settled(ask, list(todo.values()), jobs)

@@ -3,7 +3,7 @@
 The GPU tier's own check functions on real models on the CPU, for each family, and negative
 controls: the same functions on the same models with one thing wrong. `gpu_stand_ins.py` lists what
 stands in for the GPU; so it shows that the checks fit the packages and can tell right from wrong,
-and is no evidence of what a GPU computes. Prints one JSON object as its last line.
+and says nothing of what a GPU computes. Prints one JSON object as its last line.
 """
 
 from __future__ import annotations

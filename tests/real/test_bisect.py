@@ -1,7 +1,7 @@
-"""`bisect` at a real boundary of which the evidence between the ends is hidden: it has to run cells
-and comes to what all of the evidence says. Slow; selected by `nox -s real`.
+"""`bisect` at a real boundary of which the results between the ends are hidden: it has to run cells
+and comes to what all of the results say. Slow; selected by `nox -s real`.
 
-Runs in a copy of the repository, so that no stored evidence is touched.
+Runs in a copy of the repository, so that no stored result is touched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST = 3
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """What a run reads of the repository, with the evidence of this line alone."""
+    """What a run reads of the repository, with the results of this line alone."""
     for name in ("mcore_compat", "suite", "constraints"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in (GOOD, BAD, *BETWEEN):
@@ -53,7 +53,7 @@ def bisect(root: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_with_what_lies_between_hidden_it_comes_to_what_all_evidence_says(copy: Path) -> None:
+def test_with_what_lies_between_hidden_it_comes_to_what_all_results_say(copy: Path) -> None:
     code, whole = bisect(copy, "--no-run")
     assert (code, whole["ran"]) == (0, [])
     for name in BETWEEN:

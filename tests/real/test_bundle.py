@@ -1,5 +1,5 @@
 """A real cell, carried: without a network it comes to what it came to here. Slow, gigabytes;
-selected by `nox -s real`. Uses the wheelhouse that `nox -s CELL` filled, and stores no evidence.
+selected by `nox -s real`. Uses the wheelhouse that `nox -s CELL` filled, and stores no result.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
 from mcore_compat.offline import collection
 from mcore_compat.offline.node.run_script import TOP
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import context
 
 WORKSPACE = Workspace(ROOT)
@@ -70,13 +70,13 @@ def run(folder: Path, *words: str, python: str | Path = sys.executable) -> Any:
     )
 
 
-def taken(path: Path) -> Evidence:
+def taken(path: Path) -> Result:
     """What `collect` would store; it stores nothing here."""
     text = collection.ResultText(where=str(path), text=path.read_text())
     return collection.verified(text, collection.reference(WORKSPACE))[0]
 
 
-def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
+def gist(found: Result) -> dict[str, tuple[str, str | None]]:
     """What each check came to, and the cause where it failed."""
     return {
         c.check: (c.outcome.value, c.failure.fingerprint if c.failure else None)
@@ -84,8 +84,8 @@ def gist(found: Evidence) -> dict[str, tuple[str, str | None]]:
     }
 
 
-def committed() -> Evidence:
-    return store.load(evidence.path_of(CELL, "host", WORKSPACE.results))
+def committed() -> Result:
+    return store.load(result_path(CELL, "host", WORKSPACE.results))
 
 
 @pytest.mark.skipif(not offline(), reason="this machine makes no network namespace for a test")
@@ -99,7 +99,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     done = run(folder, "--keep", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
-    back = taken(folder / "evidence" / CELL / "main.host.json")
+    back = taken(folder / "results" / CELL / "main.host.json")
     here = committed()
     assert (back.lock, {*back.wheels}) == (here.lock, {*here.wheels})
     assert back.installed == here.installed
@@ -107,7 +107,7 @@ def test_without_a_network_it_comes_to_the_same(space: Path) -> None:
     # The GPU tier comes along; without a GPU it says so.
     done = run(folder, "--gpu", "--python", str(found))
     assert done.returncode == 0, done.stderr[-3000:]
-    tier = taken(folder / "evidence" / CELL / "gpu.host.json")
+    tier = taken(folder / "results" / CELL / "gpu.host.json")
     assert tier.check_set == "gpu"
     assert {check.outcome.value for check in tier.checks} <= {"needs-gpu", "unsupported"}
     # One byte of the largest file, and nothing is run.
@@ -143,7 +143,7 @@ def test_over_a_torch_that_is_there_it_comes_to_the_same(space: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)
     assert state(environment) == before
-    back = taken(folder / "evidence" / CELL / "main.host-base.json")
+    back = taken(folder / "results" / CELL / "main.host-base.json")
     assert back.base is not None
     assert back.base["cell"] == CELL
     assert set(back.base["installed"]) >= {"megatron-core", "nvidia-modelopt"}

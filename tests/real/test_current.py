@@ -89,7 +89,7 @@ def test_one_check_is_asked_and_nothing_changes(env: Path, tmp_path: Path) -> No
     assert everything(env) != before
 
 
-def test_the_whole_suite_gives_evidence_and_nothing_changes(env: Path, tmp_path: Path) -> None:
+def test_the_whole_suite_gives_a_result_and_nothing_changes(env: Path, tmp_path: Path) -> None:
     before = everything(env)
     done = doctor(env, tmp_path)
     assert done.returncode in (0, 1), done.stderr[-2000:]

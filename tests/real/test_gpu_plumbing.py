@@ -1,6 +1,6 @@
 """The GPU tier's own checks on real packages, without a GPU: do they tell right from wrong?
 
-`gpu_stand_ins.py` says what stands in, so nothing here is evidence of what a GPU computes. Selected
+`gpu_stand_ins.py` says what stands in, so nothing here shows what a GPU computes. Selected
 by `nox -s real`. `MCORE_COMPAT_PLUMBING` names the environments, by the paths of their folders;
 without it that of the other real tests is asked.
 """

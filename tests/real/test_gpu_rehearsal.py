@@ -105,7 +105,7 @@ def results(archive: Path) -> dict[str, dict[str, Any]]:
     found = {}
     with tarfile.open(archive) as source:
         for member in source:
-            if re.search(r"evidence/compat-[^/]+/gpu\.host-base\.json$", member.name):
+            if re.search(r"results/compat-[^/]+/gpu\.host-base\.json$", member.name):
                 data = json.load(source.extractfile(member))  # type: ignore[arg-type]
                 found[data["cell"]] = data
     return found

@@ -1,6 +1,6 @@
 """Break a real cell on purpose, and see its checks say so. Slow; selected by `nox -s real`.
 
-Uses the environment that `nox -s compat-0.16-modelopt0.41` made, and stores no evidence.
+Uses the environment that `nox -s compat-0.16-modelopt0.41` made, and stores no result.
 """
 
 from __future__ import annotations

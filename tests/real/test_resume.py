@@ -1,5 +1,5 @@
 """Killed at random moments and resumed, a run of many cells ends with what one run would have
-come to. Slow; selected by `nox -s real`. Runs real cells and leaves the stored evidence as it was.
+come to. Slow; selected by `nox -s real`. Runs real cells and leaves the stored results as they were.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from support import ROOT
 
 from mcore_compat.base import files
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, large_values, store
+from mcore_compat.results import large_values, store
+from mcore_compat.results.result import result_path
 
 RESULTS = Workspace(ROOT).results
 CELLS = tuple(f"compat-0.16-modelopt{series}" for series in ("0.40", "0.41", "0.42"))
@@ -36,8 +37,8 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
-    """Where each cell's evidence lies; none is there, and what was is put back afterwards."""
-    paths = {name: evidence.path_of(name, "host", RESULTS) for name in CELLS}
+    """Where each cell's result is; none exists, and what was there is put back afterwards."""
+    paths = {name: result_path(name, "host", RESULTS) for name in CELLS}
     for name, path in paths.items():
         if path.exists():
             shutil.copy2(path, tmp_path / name)
@@ -47,7 +48,7 @@ def kept(tmp_path: Path) -> Iterator[dict[str, Path]]:
         path.unlink(missing_ok=True)
         if (tmp_path / name).exists():
             files.write_text(path, (tmp_path / name).read_text(encoding="utf-8"))
-    large_values.pack(RESULTS)  # drops the values that no evidence names any more
+    large_values.pack(RESULTS)  # drops the values that no result names any more
 
 
 def hears_ctrl_c() -> None:
@@ -81,7 +82,7 @@ def left_running() -> list[str]:
 
 
 def complete(paths: dict[str, Path]) -> dict[str, bytes]:
-    """By cell: the evidence that is there and complete. A half-written file fails here."""
+    """By cell: the result that is there and complete. A half-written file fails here."""
     found = {}
     for name, path in paths.items():
         if path.exists():
@@ -92,7 +93,7 @@ def complete(paths: dict[str, Path]) -> dict[str, bytes]:
 
 
 def plain(path: Path) -> Any:
-    """Evidence without what differs between any two runs."""
+    """A result without what differs between any two runs."""
     data = json.loads(store.dumps(store.load(path)))
     data["taken"] = ""
     for check in data["checks"]:

@@ -1,6 +1,6 @@
 """Jobs of a real Slurm, killed on purpose: minutes; selected by `nox -s slurm`.
 
-Slurm is real; the cells stand in (`slurm_stand_in.py`): short commands that write evidence as the
+Slurm is real; the cells stand in (`slurm_stand_in.py`): short commands that write results as the
 pipeline does. `test_slurm_cells.py` has real ones.
 """
 
@@ -42,7 +42,7 @@ def forget_jobs(batch: Batch) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "jobs": None}))
 
 
-def test_all_evidence_is_complete_in_the_end_whatever_died(slurm: Cluster, tmp_path: Path) -> None:
+def test_all_results_are_complete_in_the_end_whatever_died(slurm: Cluster, tmp_path: Path) -> None:
     run = Run(tmp_path, slurm.environ)
     endless = ["killed", "node", "late"]
     names = [*endless, *"abcdef"]

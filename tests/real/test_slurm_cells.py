@@ -22,7 +22,8 @@ from support import ROOT
 
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import evidence, store
+from mcore_compat.results import store
+from mcore_compat.results.result import result_path
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.records import Batch
 
@@ -89,7 +90,7 @@ def batches(since: float) -> list[Batch]:
 
 def is_running(batch: Batch, name: str, workspace: Workspace) -> bool:
     """Whether the suite has stored a check of this start of the cell."""
-    path = evidence.path_of(name, "host", workspace.results)
+    path = result_path(name, "host", workspace.results)
     return bool(records.starts(batch, name)) and path.exists()
 
 
@@ -128,7 +129,7 @@ def test_real_cells_are_complete_in_the_end(
             process.wait()
 
     for name in cells:
-        found = store.load(evidence.path_of(name, "host", workspace.results))
+        found = store.load(result_path(name, "host", workspace.results))
         assert found.complete, name
         assert found.outcome not in (CellOutcome.ERROR, CellOutcome.INCOMPATIBLE), name
     submitted = Counter(task.name for one in batches(began) for task in one.tasks)

@@ -26,8 +26,8 @@ from mcore_compat.environments import process_variables
 from mcore_compat.environments.te_extension import bindings, wheel
 from mcore_compat.index import package_index
 from mcore_compat.resolve import locks
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import REAL, STAND_IN, Evidence
+from mcore_compat.results import store
+from mcore_compat.results.result import REAL, STAND_IN, Result, result_path
 
 TEN = (
     "compat-0.9-modelopt0.21 compat-0.10-modelopt0.23 compat-0.11-modelopt0.25 "
@@ -80,8 +80,8 @@ def run(cell: str, extension: str, workspace: Workspace, *more: str) -> float:
     return time.monotonic() - started
 
 
-def result(cell: str, workspace: Workspace) -> Evidence:
-    return store.load(evidence.path_of(cell, "host", workspace.results))
+def result(cell: str, workspace: Workspace) -> Result:
+    return store.load(result_path(cell, "host", workspace.results))
 
 
 @pytest.mark.parametrize("cell", CELLS)

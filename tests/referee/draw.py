@@ -21,17 +21,17 @@ sys.path[:0] = [str(ROOT)]
 from mcore_compat.base.errors import CompatError  # noqa: E402
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome  # noqa: E402
 from mcore_compat.results import store  # noqa: E402
-from mcore_compat.results.evidence import Evidence  # noqa: E402
+from mcore_compat.results.result import Result  # noqa: E402
 
 USAGE = "usage: python tests/referee/draw.py SEED COUNT [FOLDER]"
 ASSERTED = HOLDS | {CheckOutcome.BROKEN, CheckOutcome.UNSUPPORTED}
 
 
-def results(folder: Path) -> Iterator[Evidence]:
+def results(folder: Path) -> Iterator[Result]:
     """The results of cells without a GPU, sorted by cell.
 
     Raises:
-        EvidenceError: one is corrupt.
+        ResultError: one is corrupt.
     """
     for path in sorted(folder.glob("compat-*/main.host.json")):
         yield store.load(path, whole=False)

@@ -27,7 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from mcore_compat.base import files, processes  # noqa: E402
 from mcore_compat.base.errors import CompatError, UsageError, nearest  # noqa: E402
 from mcore_compat.environments import process_variables  # noqa: E402
-from mcore_compat.results import evidence, store  # noqa: E402
+from mcore_compat.results import store  # noqa: E402
+from mcore_compat.results.result import result_path  # noqa: E402
 from mcore_compat.run import context as run_context  # noqa: E402
 from mcore_compat.run import engine  # noqa: E402
 from mcore_compat.run.check_sets import MAIN  # noqa: E402
@@ -67,7 +68,7 @@ def place_of(cell: str, context: Context, *, fresh: bool) -> Place:
     if "/" in cell:
         place = Place(Path(cell).name, Path(cell).absolute(), None)
     else:
-        result = evidence.path_of(cell, "host", context.workspace.results)
+        result = result_path(cell, "host", context.workspace.results)
         place = Place(cell, files.home() / "envs" / cell, None if fresh else result)
     if not place.python.exists():
         known = [path.name for path in (files.home() / "envs").glob("compat-*/")]

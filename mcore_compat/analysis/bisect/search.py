@@ -19,7 +19,7 @@ from mcore_compat.analysis.bisect.release_line import ReleaseLine
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import FAILURES, CheckOutcome
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 
 NOT_RUN = "not run"
 """The outcome of a point that was needed but not run, because nothing may run."""
@@ -35,7 +35,7 @@ class PointState:
     outcome: str
     source: str
     why: str = ""
-    failed: tuple[CheckResult, Evidence] | None = None
+    failed: tuple[CheckResult, Result] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def known_check(pattern: str, checks: Iterable[str]) -> None:
 
 
 def seen_in(
-    evidence: Evidence, pattern: str, cell: Cell, source: str, *, defaults: bool = False
+    result: Result, pattern: str, cell: Cell, source: str, *, defaults: bool = False
 ) -> PointState:
     """Return the state of the matching checks in a result: good if all that apply work, bad if one
     failed, with `defaults` also if one works only under a condition."""
@@ -87,19 +87,19 @@ def seen_in(
             outcome=outcome.value,
             source=source,
             why=next(iter(why.strip().splitlines()), ""),
-            failed=(failed, evidence) if failed else None,
+            failed=(failed, result) if failed else None,
         )
 
-    other = [axis for axis, version in cell.pins.items() if evidence.pins.get(axis) != version]
+    other = [axis for axis, version in cell.pins.items() if result.pins.get(axis) != version]
     if other:
-        versions = ", ".join(f"{axis} {evidence.pins.get(axis)}" for axis in other)
+        versions = ", ".join(f"{axis} {result.pins.get(axis)}" for axis in other)
         why = f"the result is of another combination: {versions}"
-        return point(CheckState.SILENT, evidence.outcome, why)
-    names = set(matching(pattern, (c.check for c in evidence.checks)))
-    checks = [c for c in evidence.checks if c.check in names]
+        return point(CheckState.SILENT, result.outcome, why)
+    names = set(matching(pattern, (c.check for c in result.checks)))
+    checks = [c for c in result.checks if c.check in names]
     if not checks:
-        why = evidence.reason.message if evidence.reason else "the result has no such check"
-        return point(CheckState.SILENT, evidence.outcome, why)
+        why = result.reason.message if result.reason else "the result has no such check"
+        return point(CheckState.SILENT, result.outcome, why)
     bad = {*FAILURES, CheckOutcome.WORKS_WITH} if defaults else FAILURES
     failed = next((c for c in checks if c.outcome in bad), None)
     if failed:

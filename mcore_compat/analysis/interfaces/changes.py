@@ -19,7 +19,7 @@ from mcore_compat.analysis.interfaces import recorded, signatures, words
 from mcore_compat.analysis.interfaces.recorded import History, ReleaseSighting, Structure, Subject
 from mcore_compat.analysis.interfaces.signatures import InterfaceDifference
 from mcore_compat.core.releases import Releases
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 _ALIKE = 0.5
 """The least share of common parameter names of two functions that count as the same."""
@@ -41,9 +41,9 @@ class InterfaceChange:
     not_recorded: tuple[str, ...] = ()
 
 
-def changes(evidence: Sequence[Evidence], releases: Releases) -> tuple[InterfaceChange, ...]:
+def changes(results: Sequence[Result], releases: Releases) -> tuple[InterfaceChange, ...]:
     """Return all changes between releases, sorted by package, releases and name."""
-    return of_history(recorded.history(evidence), releases)
+    return of_history(recorded.history(results), releases)
 
 
 def of_history(history: History, releases: Releases) -> tuple[InterfaceChange, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
-from mcore_compat.results.evidence import CheckResult, Evidence
+from mcore_compat.results.result import CheckResult, Result
 
 OWNERS = {
     "megatron": "megatron-core",
@@ -59,14 +59,14 @@ History = dict[Subject, dict[str, ReleaseSighting]]
 """By subject and release; without releases of which nothing is known."""
 
 
-def history(cells: Iterable[Evidence]) -> History:
+def history(cells: Iterable[Result]) -> History:
     """Return the records of all cells; a cell in which the package was not imported does not count
     as one that lacks the subject."""
-    evidence = list(cells)
-    paths = _interface_paths(evidence)
+    results = list(cells)
+    paths = _interface_paths(results)
     history: History = {}
     structures, tops = _shared(structure), _shared(_tops)
-    for e in evidence:
+    for e in results:
         whole = _imported(e, tops)
         looked = (_looked(check, paths, structures) for check in e.checks)
         for name, value, by in itertools.chain(_signatures(e), *looked):
@@ -128,7 +128,7 @@ _Looked = tuple[str, str | Structure | None, tuple[str, bool] | None]
 """A name, its value, and the module that imports it, with whether it does so behind a guard."""
 
 
-def _signatures(e: Evidence) -> Iterator[_Looked]:
+def _signatures(e: Result) -> Iterator[_Looked]:
     """Yield the functions in the record of signatures."""
     for name, value in e.recorded("signatures").items():
         if ":" in name and (value is None or isinstance(value, str)):
@@ -166,10 +166,10 @@ def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looke
             yield f"{module}:{name}", None, None
 
 
-def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
+def _interface_paths(results: Iterable[Result]) -> dict[str, set[str]]:
     """Return, by check, the dotted paths of functions that any cell recorded."""
     paths: dict[str, set[str]] = {}
-    for e in evidence:
+    for e in results:
         for check in e.checks:
             if check.kind.startswith("interface-"):
                 names = {n for n, v in check.details.items() if isinstance(v, str) and "." in n}
@@ -177,7 +177,7 @@ def _interface_paths(evidence: Iterable[Evidence]) -> dict[str, set[str]]:
     return paths
 
 
-def _imported(e: Evidence, tops: Callable[[Any], tuple[set[str], set[str]]]) -> set[str]:
+def _imported(e: Result, tops: Callable[[Any], tuple[set[str], set[str]]]) -> set[str]:
     """Return the top-level packages of which the cell imported a module and no import failed."""
     works: set[str] = set()
     fails: set[str] = set()

@@ -165,7 +165,7 @@ class ResultFile:
     def path(self) -> Path:
         device = self.events[0]["device_class"]
         kind = f"{device}-base" if self.there.base else device
-        folder: Path = self.run.into / "evidence" / self.cell["cell"]
+        folder: Path = self.run.into / "results" / self.cell["cell"]
         return folder / f"{self.part or MAIN.name}.{kind}.json"
 
     def text(self) -> str:

@@ -196,7 +196,7 @@ def keep(cells: Sequence[RunningCell], run: NodeRun) -> None:
 def _files(into: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of all results, and of the ends of all logs."""
     room = ARCHIVE_BYTES
-    for path in sorted((into / "evidence").rglob("compat-*/*.json")):
+    for path in sorted((into / "results").rglob("compat-*/*.json")):
         data = path.read_bytes()
         room -= len(data) + ROW_BYTES
         yield path.relative_to(into).as_posix(), data

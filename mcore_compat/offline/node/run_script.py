@@ -41,7 +41,7 @@ DETACHED, DONE, LOG = "run.lock", "run.code", "run.log"
 """The files of a detached run: it holds the lock on the first, writes its exit code to the second
 and its output to the third."""
 
-OURS = ("evidence", "logs", "work")
+OURS = ("results", "logs", "work")
 """Folders that runs leave in a bundle's folder, beside the files above."""
 
 RUNNING = 75

@@ -22,7 +22,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     """Every file of the site: its relative path and its text.
 
     Raises:
-        EvidenceError: a result has an invalid cell name.
+        ResultError: a result has an invalid cell name.
     """
     for half in halves(site):
         yield from half

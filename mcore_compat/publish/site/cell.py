@@ -18,8 +18,8 @@ from mcore_compat.publish.rendering import environment, render, shown
 from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import answer, verdict
 from mcore_compat.results.better_cells import BetterCell
-from mcore_compat.results.evidence import CheckResult, Evidence
 from mcore_compat.results.repairs import Repair
+from mcore_compat.results.result import CheckResult, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class CellSection:
     - `stale`: why the result is out of date, or empty; `seconds`: how long the checks took.
     """
 
-    evidence: Evidence
+    result: Result
     counts: Counts
     answer: tuple[tuple[str, str], ...]
     instead: tuple[BetterCell, ...]
@@ -93,10 +93,10 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         )
 
 
-def section(site: Site, e: Evidence, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
+def section(site: Site, e: Result, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
     """The section of a result, whose failures have these `causes`."""
     return CellSection(
-        evidence=e,
+        result=e,
         counts=counts(e),
         answer=tuple(answer.lines(e, site.all_.matrix.expected, DEFAULT)),
         instead=_instead(site, site.entries.get(e.cell), e.device_class),
@@ -126,7 +126,7 @@ def _instead(site: Site, entry: Entry | None, device_class: str) -> tuple[Better
     return site.better[device_class].of(entry.name, entry.pins)
 
 
-def table(e: Evidence) -> Markup:
+def table(e: Result) -> Markup:
     """The rows of the table of checks: one for each kind, with a column for each family. Made here
     and not in a template for speed: a matrix has hundreds of thousands of squares, most of them
     equal.
@@ -214,7 +214,7 @@ def _rendered(group: Group, device_class: str) -> Markup:
     return Markup(template.render(g=group, device_class=device_class, root="../"))
 
 
-def _groups(site: Site, e: Evidence, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
+def _groups(site: Site, e: Result, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
     rules = site.all_.matrix.expected
     for cause in causes:
         by_check = {check: verdict.rule_for(e, check, rules) for check in cause.checks}

@@ -13,8 +13,8 @@ from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Entry, Site, restores, totals
 from mcore_compat.results import levels
-from mcore_compat.results.evidence import DEVICE_CLASSES, STAND_IN, Evidence
 from mcore_compat.results.levels import SHOWN, Level, Square
+from mcore_compat.results.result import DEVICE_CLASSES, STAND_IN, Result
 from mcore_compat.results.verdict import SYMBOLS
 
 LETTERS = dict(zip(CheckOutcome, "whbunkct", strict=True))
@@ -118,7 +118,7 @@ def row_notes(
     site: Site, device_class: str, mcore: Sequence[str]
 ) -> dict[str, tuple[levels.Note, ...]]:
     """By series of megatron-core: the notes that hold for all its pairs."""
-    by_row: dict[str, list[Evidence]] = {}
+    by_row: dict[str, list[Result]] = {}
     for entry in site.entries.values():
         if entry.default and device_class in entry.by_class:
             by_row.setdefault(entry.pair[0], []).append(entry.by_class[device_class])
@@ -133,7 +133,7 @@ def profiles_of(site: Site) -> dict[str, Profile]:
     return {**BUILT_IN, **site.all_.matrix.profiles, **alone}
 
 
-def rows(site: Site) -> Iterator[tuple[Entry, Evidence | None]]:
+def rows(site: Site) -> Iterator[tuple[Entry, Result | None]]:
     """Every cell with its result on each device class; untested cells once, with None."""
     for cell in site.entries.values():
         for result in cell.by_class.values() or (None,):
@@ -200,7 +200,7 @@ def data(site: Site, mcore: Sequence[str], modelopt: Sequence[str]) -> dict[str,
     }
 
 
-def _letters(e: Evidence, place: dict[str, int]) -> str:
+def _letters(e: Result, place: dict[str, int]) -> str:
     letters = ["."] * len(place)
     for c in e.checks:
         letters[place[c.check]] = LETTERS[c.outcome]

@@ -16,7 +16,7 @@ from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render
 from mcore_compat.publish.site.view import Site, restores, totals
 from mcore_compat.results import comparison
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result
 
 PACKAGES = AXES[:-1]
 """The axes whose series have a page: all but Python."""
@@ -48,7 +48,7 @@ class Against:
     """
 
     exact: bool
-    pairs: Sequence[tuple[Evidence, Evidence]]
+    pairs: Sequence[tuple[Result, Result]]
     broke: Changed
     needs: Changed
     fixed: Changed
@@ -67,7 +67,7 @@ class Series:
     after: str
     releases: tuple[Release, ...]
     tested: tuple[str, ...]
-    results: list[Evidence] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
 
     @property
@@ -129,7 +129,7 @@ def _series(site: Site, package: str) -> dict[str, Series]:
     return by_series
 
 
-def _newest_first(results: Sequence[Evidence]) -> list[Evidence]:
+def _newest_first(results: Sequence[Result]) -> list[Result]:
     return sorted(
         results,
         key=lambda e: (
@@ -140,7 +140,7 @@ def _newest_first(results: Sequence[Evidence]) -> list[Evidence]:
     )
 
 
-def against(package: str, old: Sequence[Evidence], new: Sequence[Evidence]) -> Against | None:
+def against(package: str, old: Sequence[Result], new: Sequence[Result]) -> Against | None:
     """The comparison of two series; None if no cells can be compared. Cells whose other pins are
     all the same are preferred."""
     others = [axis for axis in AXES if axis != package]
@@ -184,12 +184,12 @@ def _only(change: comparison.Change) -> str:
 
 
 def _pairs(
-    axes: Sequence[str], old: Sequence[Evidence], new: Sequence[Evidence]
-) -> list[tuple[Evidence, Evidence]]:
+    axes: Sequence[str], old: Sequence[Result], new: Sequence[Result]
+) -> list[tuple[Result, Result]]:
     """Each new result that has checks, with the old one that has the same pins for `axes`. Of
     several, the first by name, which is that of the default stack."""
 
-    def by_pins(results: Sequence[Evidence]) -> dict[tuple[str, ...], Evidence]:
+    def by_pins(results: Sequence[Result]) -> dict[tuple[str, ...], Result]:
         last_first = sorted(results, key=lambda e: e.cell, reverse=True)
         return {(e.device_class, *(e.pins[a] for a in axes)): e for e in last_first if e.checks}
 
@@ -197,5 +197,5 @@ def _pairs(
     return [(before[pins], after[pins]) for pins in sorted({*before} & {*after})]
 
 
-def _answers(e: Evidence) -> list[tuple[str, str, str | None]]:
+def _answers(e: Result) -> list[tuple[str, str, str | None]]:
     return [(c.check, c.outcome.value, c.condition) for c in e.checks]

@@ -11,8 +11,7 @@ from mcore_compat.core.cells import Cell, moved
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.publish.collation import Collated
 from mcore_compat.resolve import resolution
-from mcore_compat.results import evidence
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results.result import Result, out_of_date
 
 Staleness = Mapping[tuple[str, str], str]
 """By cell and device class: why its result is out of date. Results that are up to date are left
@@ -31,7 +30,7 @@ def stale(all_: Collated, suite: str, digests: Mapping[str, str]) -> Staleness:
     return reasons
 
 
-def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) -> str:
+def _why(e: Result, cell: Cell | None, all_: Collated, suite: str, lock: str) -> str:
     newer = moved(cell, e.pins) if cell else ()
     if cell and newer:
         return ", ".join(f"{axis} {cell.pins[axis]} is out" for axis in newer)
@@ -41,4 +40,4 @@ def _why(e: Evidence, cell: Cell | None, all_: Collated, suite: str, lock: str) 
         ):
             return ""
         return "the requirements to resolve changed"
-    return evidence.stale(e, lock=lock, suite=suite, python=e.pins.get("python", ""))
+    return out_of_date(e, lock=lock, suite=suite, python=e.pins.get("python", ""))

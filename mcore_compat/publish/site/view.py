@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mcore_compat.analysis.install_line import InstallFacts, InstallLine
-from mcore_compat.base.errors import EvidenceError
+from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
@@ -17,7 +17,7 @@ from mcore_compat.publish.collation import Collated
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.results import verdict
 from mcore_compat.results.better_cells import BetterCells
-from mcore_compat.results.evidence import DEVICE_CLASSES, Evidence
+from mcore_compat.results.result import DEVICE_CLASSES, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Entry:
     name: str
     pins: Mapping[str, str]
     default: bool
-    by_class: Mapping[str, Evidence]
+    by_class: Mapping[str, Result]
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -54,13 +54,13 @@ class Site:
         """Every cell of the matrix and of the results, by name, sorted by releases.
 
         Raises:
-            EvidenceError: a result has an invalid cell name; it would become a file name.
+            ResultError: a result has an invalid cell name; it would become a file name.
         """
         cells: dict[str, Cell] = {cell.name: cell for cell in self.all_.cells}
-        found: dict[str, dict[str, Evidence]] = {}
+        found: dict[str, dict[str, Result]] = {}
         for e in self.all_.found:
             if parse_name(e.cell) is None:
-                raise EvidenceError(f'"{e.cell[:80]}" is not the name of a cell')
+                raise ResultError(f'"{e.cell[:80]}" is not the name of a cell')
             found.setdefault(e.cell, {})[e.device_class] = e
         entries = []
         for name in {*cells, *found}:
@@ -129,6 +129,6 @@ def totals(outcomes: Iterable[CellOutcome]) -> list[tuple[str, int]]:
     return [(o.value, counts[o]) for o in CellOutcome if counts[o]]
 
 
-def restores(e: Evidence) -> str:
+def restores(e: Result) -> str:
     """The families whose checkpoint restores, as text."""
     return ", ".join(verdict.restoring(e)) or "no family"

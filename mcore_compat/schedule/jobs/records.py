@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from mcore_compat.base import files
-from mcore_compat.results.evidence import now
+from mcore_compat.results.result import now
 
 BATCH = "batch.json"
 CELLS, BUILDS = "cells", "builds"

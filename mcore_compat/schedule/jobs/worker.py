@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mcore_compat.base import process_tree, processes
 from mcore_compat.base.errors import Interrupted, UsageError
-from mcore_compat.results.evidence import now
+from mcore_compat.results.result import now
 from mcore_compat.schedule.jobs import records
 from mcore_compat.schedule.jobs.job_options import LOCAL
 from mcore_compat.schedule.jobs.records import Batch, JobEnd, JobStart, Task

@@ -138,7 +138,7 @@ for _name, _what, _do, _files, _commands in (
 add("environment-half-made", "the environment is half made", RUN, _half_made, share=0.8)
 OF_CELL = f"envs/compat-{GOOD}"
 for _word, _name in (
-    ("evidence-lock", "evidence.lock"),
+    ("results-lock", "results.lock"),
     ("verdicts-lock", "verdicts.lock"),
     ("cell-lock", f"{OF_CELL}.lock"),
     ("cell-run", f"{OF_CELL}.run"),

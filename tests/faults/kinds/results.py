@@ -193,7 +193,7 @@ def _stored(trial: Trial, *, damage: Callable[[bytes], bytes]) -> Iterator[Launc
 
 
 def _brought(trial: Trial, *, damage: Callable[[bytes], bytes]) -> Iterator[Launch]:
-    path = trial.shop.evidence / f"compat-{NEW}" / "main.host.json"
+    path = trial.shop.collected / f"compat-{NEW}" / "main.host.json"
     with trial.edited(path, damage(path.read_bytes())):
         yield Launch()
 

@@ -1,4 +1,4 @@
-"""Evidence is kept, validated, and never replaced by less."""
+"""A result is kept, validated, and never replaced by less."""
 
 import dataclasses
 import functools
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from support import START, event, record_event, stand_in_cell
 
-from mcore_compat.base.errors import EvidenceError, InfrastructureError
+from mcore_compat.base.errors import InfrastructureError, ResultError
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.results import evidence, store
-from mcore_compat.results.evidence import Evidence
+from mcore_compat.results import store
 from mcore_compat.results.from_events import Builder
+from mcore_compat.results.result import FORMAT, Result, empty_result, out_of_date
 
-Made = Callable[..., Evidence]
+Made = Callable[..., Result]
 
 
 def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_what_is_saved_is_what_is_loaded(made: Made, tmp_path: Path) -> None:
     assert store.load_all(tmp_path) == (found,)
 
 
-def test_same_evidence_same_bytes(made: Made) -> None:
+def test_same_results_same_bytes(made: Made) -> None:
     a, b = event("restore[gpt]"), event("build[gpt]")
     one = dataclasses.replace(made(a, b), taken="2026-01-01T00:00:00Z")
     two = dataclasses.replace(made(b, a), taken="2026-01-01T00:00:00Z")
@@ -70,7 +70,7 @@ def test_a_result_in_the_place_of_another_is_refused(made: Made, tmp_path: Path)
     for name in ("main.gpu.json", "ranks.host.json"):
         other = path.with_name(name)
         other.write_bytes(path.read_bytes())
-        with pytest.raises(EvidenceError, match=rf"{name} is that of {path.parent.name}/main"):
+        with pytest.raises(ResultError, match=rf"{name} is that of {path.parent.name}/main"):
             store.load(other)
 
 
@@ -95,7 +95,7 @@ def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
     path = tmp_path / "compat-0.16-modelopt0.41" / "main.host.json"
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(EvidenceError) as caught:
+    with pytest.raises(ResultError) as caught:
         store.load(path)
     assert "compat-0.16-modelopt0.41/main.host.json" in str(caught.value)
     assert "--force" in str(caught.value)
@@ -104,19 +104,19 @@ def test_a_corrupt_file_is_one_line_that_names_it(text: str, tmp_path: Path) -> 
 
 def test_what_breaks_its_own_schema_is_not_written(made: Made, tmp_path: Path) -> None:
     bad = dataclasses.replace(made(event("restore[gpt]")), cell="nonsense")
-    with pytest.raises(EvidenceError):
+    with pytest.raises(ResultError):
         store.save(bad, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_broken_check_without_a_failure_is_refused(made: Made, tmp_path: Path) -> None:
-    with pytest.raises(EvidenceError):
+    with pytest.raises(ResultError):
         store.save(made(event("restore[gpt]", "broken", failure=None)), tmp_path)
 
 
-def test_a_suite_that_was_broken_on_purpose_gives_no_evidence() -> None:
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
-    with pytest.raises(EvidenceError, match="on purpose"):
+def test_a_suite_that_was_broken_on_purpose_gives_no_result() -> None:
+    builder = Builder(empty_result(stand_in_cell(), device_class="host"))
+    with pytest.raises(ResultError, match="on purpose"):
         builder.take({**START, "sabotage": "change-tensor"})
 
 
@@ -136,18 +136,18 @@ def test_foreign_text_is_harmless_and_names_no_machine(made: Made) -> None:
         ({"python": "3.11"}, "python"),
     ],
 )
-def test_evidence_is_stale_once_anything_it_names_changes(
+def test_a_result_is_out_of_date_once_anything_it_names_changes(
     made: Made, change: dict[str, object], why: str
 ) -> None:
     now = {"lock": "l", "suite": "s", "python": "3.12"}
     found = made(event("restore[gpt]"))
-    assert evidence.stale(found, **now) == ""  # type: ignore[arg-type]
-    assert why in evidence.stale(found, **{**now, **change})  # type: ignore[arg-type]
+    assert out_of_date(found, **now) == ""  # type: ignore[arg-type]
+    assert why in out_of_date(found, **{**now, **change})  # type: ignore[arg-type]
 
 
 def test_an_interrupted_run_is_never_fresh(made: Made) -> None:
     found = made(event("restore[gpt]"), end=False)
-    assert evidence.stale(found, lock="l", suite="s", python="3.12")
+    assert out_of_date(found, lock="l", suite="s", python="3.12")
 
 
 ODD: dict[str, Any] = {
@@ -173,7 +173,7 @@ ODD: dict[str, Any] = {
 
 @pytest.mark.parametrize("why", ODD)
 def test_odd_events_are_a_fault_of_the_surroundings(why: str) -> None:
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    builder = Builder(empty_result(stand_in_cell(), device_class="host"))
     with pytest.raises(InfrastructureError, match=why) as caught:
         builder.take(ODD[why])
     assert str(caught.value).isprintable()
@@ -190,7 +190,7 @@ def test_odd_events_are_a_fault_of_the_surroundings(why: str) -> None:
     ],
 )
 def test_events_of_two_runs_are_no_result(events: list[dict[str, Any]]) -> None:
-    builder = Builder(evidence.start(stand_in_cell(), device_class="host"))
+    builder = Builder(empty_result(stand_in_cell(), device_class="host"))
     *first, last = events
     for one in first:
         builder.take(one)
@@ -202,7 +202,7 @@ def test_the_file_is_plain_sorted_json(made: Made) -> None:
     found = made(event("restore[gpt]"), event("build[gpt]"))
     text = store.dumps(found)
     data = json.loads(text)
-    assert data["format"] == evidence.FORMAT
+    assert data["format"] == FORMAT
     *others, last = data
     assert (others, last) == (sorted(others), "checks"), "the checks last"
     rows = [line.strip(" ,") for line in text.splitlines() if '"kind"' in line]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from mcore_compat.base import foreign
 from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.exchange.plan import WAYS
-from mcore_compat.results.evidence import CheckResult, Evidence, Failure, Source
+from mcore_compat.results.result import CheckResult, Failure, Result, Source
 
 NOTED = (
     "with defaults",
@@ -38,7 +38,7 @@ def parsed(check: str) -> tuple[str, str] | None:
     return (match["cell"], match["key"]) if match else None
 
 
-def answers(result: Evidence) -> dict[str, dict[str, CheckResult]]:
+def answers(result: Result) -> dict[str, dict[str, CheckResult]]:
     """By the cell that saved and by `family:way`: how its checkpoints loaded."""
     by_origin: dict[str, dict[str, CheckResult]] = {origin: {} for origin in result.sources}
     for check in result.checks:
@@ -64,7 +64,7 @@ def kept(check: CheckResult) -> CheckResult:
 
 
 def is_fresh(
-    result: Evidence, origin: str, ways: Iterable[str], *, lock: str, manifests: str | None
+    result: Result, origin: str, ways: Iterable[str], *, lock: str, manifests: str | None
 ) -> bool:
     """Whether `origin`'s checkpoints were loaded in these ways, and are still those of its lock;
     `manifests`: None if its checkpoints are not on this machine any more."""
@@ -74,7 +74,7 @@ def is_fresh(
     return manifests in (None, source.manifests)
 
 
-def outdated(results: Iterable[Evidence], checks: str, locks: Mapping[str, str]) -> list[str]:
+def outdated(results: Iterable[Result], checks: str, locks: Mapping[str, str]) -> list[str]:
     """In words, which results are of other checks or locks than the current ones; `locks`: digests
     by cell."""
     lines = []
@@ -90,8 +90,8 @@ def outdated(results: Iterable[Evidence], checks: str, locks: Mapping[str, str])
 
 
 def with_source(
-    result: Evidence, origin: str, source: Source, checks: Iterable[CheckResult]
-) -> Evidence:
+    result: Result, origin: str, source: Source, checks: Iterable[CheckResult]
+) -> Result:
     """`result` with the checks of one more cell's checkpoints. For the same checkpoints, checks of
     other ways stay."""
     old = result.sources.get(origin)

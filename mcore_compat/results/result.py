@@ -156,7 +156,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Result:
     """A check set in a cell, on a device class. `complete`: all of its checks ran.
 
     `outcome` is a verdict on the cell for the check set `main` alone. `suite` is the digest of the
@@ -213,13 +213,13 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def path_of(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -> Path:
+def result_path(cell: str, device_class: str, folder: Path, check_set: str = MAIN) -> Path:
     """The file of a cell's result."""
     return folder / cell / f"{check_set}.{device_class}.json"
 
 
-def stale(
-    result: Evidence, *, lock: str, suite: str, python: str, te_extension: str | None = None
+def out_of_date(
+    result: Result, *, lock: str, suite: str, python: str, te_extension: str | None = None
 ) -> str:
     """Why a result is out of date, in a few words; empty if it is up to date: the same lock, suite
     and python, complete, and with the given `te_extension`, if there is one.
@@ -242,7 +242,7 @@ def stale(
     return ""
 
 
-def start(
+def empty_result(
     cell: Cell,
     *,
     device_class: str,
@@ -250,9 +250,9 @@ def start(
     suite: str = "",
     wheels: Mapping[str, str] | None = None,
     check_set: str = MAIN,
-) -> Evidence:
+) -> Result:
     """The result of a cell before any check ran."""
-    return Evidence(
+    return Result(
         check_set=check_set,
         cell=cell.name,
         device_class=device_class_of(device_class),
