@@ -1,6 +1,6 @@
 """Killed at random moments and resumed, a run of many cells ends with what one run would have
-come to. Slow; selected by `nox -s real`. Runs real cells and leaves the stored results as they were.
-"""
+come to. Slow; selected by `nox -s real`. Runs real cells and leaves the stored results as they
+were."""
 
 from __future__ import annotations
 
