@@ -59,6 +59,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             profiles=[*profiles_of(site)],
             device_class=device_class,
             device_classes=DEVICE_CLASSES,
+            ran_on=site.all_.classes,
             kinds=kinds,
             families=families,
             choices={axis: _series(site, axis) for axis in AXES[2:]},
