@@ -223,7 +223,9 @@ def test_advice_takes_it_after_what_needs_no_condition(declared: Matrix) -> None
         free.name,
         needs.name,
     ]
-    assert "1 works under a condition" in recommend.line(needs)
+    assert [*recommend.conditional(needs)] == [
+        f"only with {CONDITION.splitlines()[-1]}: restore of gpt"
+    ]
 
 
 def of(one: dict[str, object], modelopt: str = "0.41.0") -> Result:

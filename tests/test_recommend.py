@@ -191,11 +191,14 @@ def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it(
 def test_what_fails_is_said_by_feature_before_any_install_line(tmp_path: Path) -> None:
     good = cell("good", mcore="0.19.2", modelopt="0.46.1")
     poor = cell("poor", ("state[gpt]", "state[mla-moe]"), mcore="0.19.2", modelopt="0.44.0")
+    states = ("state[gpt]", "state[mla-moe]", "state[vlm]")
     poor = changed(
-        poor,
-        checks={**poor.checks, "state[vlm]": "works"},
-        features={"quantize": ("state[gpt]", "state[mla-moe]", "state[vlm]")},
+        poor, checks={**poor.checks, "state[vlm]": "works"}, features={"quantize": states}
     )
+    without = good  # has no vlm, which the other one has
+    works = {**good.checks, **dict.fromkeys(states, "works")}
+    good = changed(good, checks=works, features={"quantize": states})
+    assert advise(parse("modelopt 0.44, mcore 0.19"), (without, poor)).instead == ()
     advice = advise(parse("modelopt 0.44, mcore 0.19"), (good, poor))
     assert not advice.good
     (tmp_path / "constraints").mkdir()

@@ -158,14 +158,18 @@ def better(
 ) -> tuple[Neighbour, ...]:
     """Return what to take instead of the `best` cell that fits, if that is not compatible for a
     profile: the nearest cell in which less of the profile fails, and the nearest compatible one, if
-    it is another."""
+    it is another. Both have every family that the best has."""
 
     def cost(cell: CellRecord) -> tuple[bool, int]:
         compatible = cell.outcome_for(profile) == CellOutcome.COMPATIBLE
         return not compatible, len(profiles.failing(cell.by_point, profile))
 
-    mine = cost(best)
-    good = [(cell, distance(constraints, cell), cost(cell)) for cell in cells if works(cell)]
+    mine, families = cost(best), profiles.families(best.by_point, profile)
+    good = [
+        (cell, distance(constraints, cell), cost(cell))
+        for cell in cells
+        if works(cell) and families <= profiles.families(cell.by_point, profile)
+    ]
     good.sort(key=lambda row: row[1:])
     near = (cell for cell, (heavy, _), costs in good if costs < mine and heavy <= NEAR)
     whole = next((cell for cell, _, costs in good if not costs[0]), None)

@@ -149,12 +149,27 @@ def line(cell: CellRecord, profile: Profile = DEFAULT) -> str:
     """Return one cell as a line: its pins, and which points of the profile work and fail."""
     pins = ", ".join(f"{axis} {cell.pins[axis]}" for axis in AXES)
     counted = "; ".join(profiles.counted(cell.by_point, profile))
-    verb = "works" if len(cell.conditions) == 1 else "work"
-    more = f"; {len(cell.conditions)} {verb} under a condition" if cell.conditions else ""
     where = f"{cell.name} ({cell.device_class}, {cell.taken[:10]})"
-    more += f"; {cell.repair.text()}" if cell.repair else ""
+    more = f"; {cell.repair.text()}" if cell.repair else ""
     verdict = f"{cell.outcome_for(profile)} for {profile.text()}"
     return f"{where}: {pins}, CUDA {cell.cuda}; {verdict}: {counted}{more}"
+
+
+def conditional(cell: CellRecord, profile: Profile = DEFAULT) -> Iterator[str]:
+    """Yield a line for each condition of a profile: the code, and what works only with it."""
+    by_condition: dict[str, dict[str, set[str]]] = {}
+    for check in cell.asked:
+        if check.check in cell.conditions and profile.takes(check):
+            code = cell.conditions[check.check].splitlines()[-1].strip()
+            feature = profiles.feature_of(check) or "other"
+            families = by_condition.setdefault(code, {}).setdefault(feature, set())
+            families.update(filter(None, [check.family]))
+    for code, features in sorted(by_condition.items()):
+        what = (
+            f"{feature} of {', '.join(sorted(families))}" if families else feature
+            for feature, families in sorted(features.items())
+        )
+        yield f"only with {code}: {'; '.join(what)}"
 
 
 def install(cell: CellRecord, profile: Profile, folder: Path, facts: InstallFacts) -> str:
@@ -203,11 +218,13 @@ def lines(
     shown = list(advice.cells[:most])
     for cell in shown:
         rows.append(line(cell, advice.profile))
+        rows += [f"  {one}" for one in conditional(cell, advice.profile)]
         rows.append(f"  {install(cell, advice.profile, folder, facts)}")
     if len(advice.cells) > most:
         rows.append(f"and {len(advice.cells) - most} more")
     for near in advice.instead:
         rows += [f"{near.text()}:", f"  {line(near.cell, advice.profile)}"]
+        rows += [f"  {one}" for one in conditional(near.cell, advice.profile)]
         if why := failing(near.cell, advice.profile):
             rows.append(f"  fails there: {why}")
         if works(near.cell, advice.profile):

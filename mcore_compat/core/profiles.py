@@ -155,6 +155,12 @@ def of(points: Points, profile: Profile) -> Points:
     return {point: outcome for point, outcome in points.items() if profile.includes(point)}
 
 
+def families(points: Points, profile: Profile) -> frozenset[str]:
+    """The families of a profile that the releases have."""
+    ended = of(points, profile).items()
+    return frozenset(p.family for p, o in ended if p.family and o is not CheckOutcome.UNSUPPORTED)
+
+
 def failing(points: Points, profile: Profile) -> tuple[Point, ...]:
     """The points of a profile that fail."""
     return tuple(p for p, outcome in points.items() if outcome in FAILS and profile.includes(p))

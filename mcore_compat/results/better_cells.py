@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, parsed, series_of
-from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.results.answer import failing_points, outcome
 from mcore_compat.results.result import Result
@@ -63,7 +63,9 @@ class BetterCells:
     def __init__(self, results: Iterable[Result], profile: Profile = DEFAULT) -> None:
         self._results = {e.cell: e for e in results if e.checks}
         self._places = {name: _place(e.pins) for name, e in self._results.items()}
-        self._families = {name: _families(e, profile) for name, e in self._results.items()}
+        self._families = {
+            name: profiles.families(e.points, profile) for name, e in self._results.items()
+        }
         self._endings = {name: outcome(e, profile) for name, e in self._results.items()}
         self._costs = {
             name: _Cost(_RANK.get(self._endings[name], len(_RANK)), failing_points(e, profile))
@@ -168,12 +170,6 @@ class BetterCells:
 
 def _series(pins: Mapping[str, str], axes: Iterable[str] = AXES) -> tuple[str, ...]:
     return tuple(series_of(pins[axis]) for axis in axes)
-
-
-def _families(e: Result, profile: Profile) -> frozenset[str]:
-    """The families of a profile that a cell's releases have."""
-    ended = profiles.of(e.points, profile).items()
-    return frozenset(p.family for p, o in ended if p.family and o is not CheckOutcome.UNSUPPORTED)
 
 
 _Place = tuple[tuple[str, ...], tuple[int, ...]]
