@@ -49,8 +49,8 @@ from mcore_compat.upgrade import examples
 from mcore_compat.upgrade.words import options as profile_options
 
 HERE = Workspace(ROOT)
-MOST_REPORTS = 24_000_000
-"""Bytes of all that is committed below reports/: 25 kB a cell, and 11 MB that grow slowly."""
+MOST_REPORTS = 20_000_000
+"""Bytes of all that is committed below reports/."""
 
 
 @pytest.fixture(autouse=True)

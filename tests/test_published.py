@@ -103,8 +103,8 @@ def test_what_is_made_is_of_the_schema(
         (["cells", 0, "pins", "torch"], None),
         (["cells", 0, "digests", "suite"], None),
         (["cells", 0, "unexpected"], None),
-        (["cells", 1, "checks"], {"fails": []}),
-        (["cells", 1, "causes", "restore[mla-moe]"], "0"),
+        (["outcomes", 1, "checks"], {"fails": []}),
+        (["outcomes", 1, "causes"], {"restore[mla-moe]": "0"}),
         (["causes", 0, "cells"], None),
         (["causes", 0, "fingerprint"], "0"),
         (["causes", 0, "rules", 0, "bounds", 0, "low"], None),
@@ -119,7 +119,7 @@ def test_what_is_damaged_is_not_of_the_schema(
     *path, last = keys
     place: Any = whole
     for key in path:
-        place = place[key]
+        place = place[[*place][key] if isinstance(place, dict) and isinstance(key, int) else key]
     if value is None:
         del place[last]
     else:

@@ -56,22 +56,36 @@ class PublishedCheck(NamedTuple):
     outcome: CheckOutcome
 
 
-class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
+class CellOutcomes(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=True):
+    """How a cell's checks ended. Many cells have the same.
+
+    `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by failed check;
+    `by_reason` (`reasons` in the file): checks by reason, for outcomes other than failures; for a
+    check that works under a condition, how it fails without. `points`: by feature, the worst
+    outcome of each family's checks, with the format if there is one (`mla-moe fp8`), and the
+    outcome of each check without a family. `conditions`: for each check that is `works-with`, the
+    code under which it works.
+    """
+
+    points: Mapping[str, Mapping[str, str]] = {}
+    by_outcome: ByCheckOutcome = field(name="checks", default_factory=dict)
+    causes: Mapping[str, Fingerprint] = {}
+    by_reason: Mapping[str, tuple[str, ...]] = field(name="reasons", default_factory=dict)
+    conditions: Mapping[str, str] = {}
+
+
+class CellRecord(CellOutcomes, frozen=True, kw_only=True, dict=True, omit_defaults=True):
     """One cell on one device class; `outcome`: its verdict for the profile `default`; `level`: how
     far it gets on the ladder of the headline.
 
     `pins`: version by axis; `cuda`: torch's major version of CUDA; `digests`: SHA-256 of the lock
-    and the suite. `by_outcome` (`checks` in the file): checks by outcome; `causes`: fingerprint by
-    failed check; `by_reason` (`reasons` in the file): checks by reason, for outcomes other than
-    failures; for a check that works under a condition, how it fails without. `points`: by feature,
-    the worst outcome of each family's checks, with the format if there is one (`mla-moe fp8`), and
-    the outcome of each check without a family. `conditions`: for each check that is `works-with`,
-    the code under which it works. `features` and `formats`: as in the whole file, only if this
-    result's differ from those. `variables`: environment variables that Transformer Engine needs to
-    be imported; left out if unknown. `te_extension`: Transformer Engine's torch extension in this
-    run; left out if it is the real one. `unexpected`: failures that nothing declares. `reason`: why
-    a cell ran no checks. `repair`: the pin with which checks work that fail with the lock's; these
-    are `works-with`, and the pin is their condition.
+    and the suite. `outcomes`: the key in the file's `outcomes` under which it has how the checks of
+    this cell ended; left out if none ran, or if they stand here. `features` and `formats`: as in
+    the whole file, only if this result's differ from those. `variables`: environment variables that
+    Transformer Engine needs to be imported; left out if unknown. `te_extension`: Transformer
+    Engine's torch extension in this run; left out if it is the real one. `unexpected`: failures
+    that nothing declares. `reason`: why a cell ran no checks. `repair`: the pin with which checks
+    work that fail with the lock's; these are `works-with`, and the pin is their condition.
     """
 
     name: CellName = field(name="cell")
@@ -83,12 +97,8 @@ class CellRecord(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=Tru
     cuda: int
     taken: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     digests: Annotated[Mapping[str, str], Meta(extra_json_schema={"required": ["lock", "suite"]})]
-    points: Mapping[str, Mapping[str, str]]
-    by_outcome: ByCheckOutcome = field(name="checks")
-    causes: Mapping[str, Fingerprint]
-    by_reason: Mapping[str, tuple[str, ...]] = field(name="reasons")
     unexpected: tuple[str, ...]
-    conditions: Mapping[str, str] = {}
+    outcomes: str = ""
     features: Mapping[str, tuple[str, ...]] = {}
     formats: Mapping[str, tuple[str, ...]] = {}
     variables: Mapping[str, str] | None = None

@@ -27,7 +27,13 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from mcore_compat.analysis.cell_record import CellRecord, DeviceClass, Fingerprint, OverBaseRecord
+from mcore_compat.analysis.cell_record import (
+    CellOutcomes,
+    CellRecord,
+    DeviceClass,
+    Fingerprint,
+    OverBaseRecord,
+)
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.rules import Bound, FailureState
@@ -141,7 +147,8 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     `schema`: the version of this format; a new key raises the minor version, a key that is removed
     or changes its meaning raises the major one. Readers must ignore keys that they do not know.
     `axes`: the series of the declared matrix, oldest first. `findings`: declared requirements
-    compared with results. `features`: checks by feature. `formats`: checks by quantization format.
+    compared with results. `outcomes`: how the checks of a cell ended, by the key that its cells
+    have. `features`: checks by feature. `formats`: checks by quantization format.
     """
 
     schema: Annotated[str, Meta(pattern=rf"^{MAJOR}\.[0-9]+\.[0-9]+$")]
@@ -155,12 +162,18 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
     intervals: tuple[PublishedInterval, ...]
     drift: tuple[PublishedChange, ...]
     over_base: tuple[OverBaseRecord, ...] = ()
+    outcomes: Mapping[str, CellOutcomes] = {}
     features: Mapping[str, tuple[str, ...]] = {}
     formats: Mapping[str, tuple[str, ...]] = {}
 
     def __post_init__(self) -> None:
-        # A cell's verdict needs these, and the file has them only once for all cells.
+        # A cell's verdict needs these, and the file has them only once for many cells.
         for cell in (*self.cells, *self.over_base):
+            if cell.outcomes:
+                if cell.outcomes not in self.outcomes:
+                    raise ValueError(f"{cell.name}: no outcomes {cell.outcomes}")
+                for name in CellOutcomes.__struct_fields__:
+                    force_setattr(cell, name, getattr(self.outcomes[cell.outcomes], name))
             if not cell.features:
                 force_setattr(cell, "features", self.features)
                 force_setattr(cell, "formats", self.formats)

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import convert, to_builtins
 
 from mcore_compat.analysis import concerned_files, error_text
+from mcore_compat.analysis.cell_record import CellOutcomes, CellRecord
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
@@ -44,7 +45,22 @@ def known(all_: Collated) -> Compatibility:
 def _rows(all_: Collated) -> Iterator[Any]:
     known = _check_groups(all_)
     for e, row in zip(all_.ordered, all_.records, strict=True):
-        yield _without(known, e, to_builtins(row))
+        yield _without(known, e, _with_key(row))
+
+
+def _with_key(cell: CellRecord) -> dict[str, Any]:
+    """A cell's row with the key of its outcomes instead of them."""
+    row = {k: v for k, v in to_builtins(cell).items() if k not in _OUTCOMES}
+    return {**row, "outcomes": _outcomes(cell)[0]} if cell.by_outcome else row
+
+
+_OUTCOMES = frozenset(CellOutcomes.__struct_encode_fields__)
+
+
+def _outcomes(cell: CellRecord) -> tuple[str, dict[str, Any]]:
+    """How a cell's checks ended, with its key: the same outcomes have the same."""
+    found = {k: v for k, v in to_builtins(cell).items() if k in _OUTCOMES}
+    return files.sha256_bytes(files.dump_json(found).encode())[:12], found
 
 
 CheckGroups = Mapping[str, tuple[str | None, str | None]]
@@ -83,6 +99,7 @@ def _few(all_: Collated) -> dict[str, Any]:
             for interval in intervals
         ],
         "drift": drift.data(all_.drift),
+        "outcomes": dict(sorted(_outcomes(cell) for cell in all_.records if cell.by_outcome)),
         "features": grouped((check, feature) for check, (feature, _) in known.items()),
         "formats": grouped((check, format_) for check, (_, format_) in known.items()),
         "over_base": [
