@@ -121,7 +121,7 @@ def drafts(toy: Project) -> list[str]:
 
 def cell(data: Any, name: str = CELL) -> Any:
     (record,) = [c for c in data["cells"] if c["cell"] == name]
-    return record
+    return {**data["outcomes"][record["outcomes"]], **record}
 
 
 @pytest.mark.parametrize(
