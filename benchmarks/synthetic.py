@@ -7,6 +7,7 @@ and prints what took how long.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import random
@@ -21,7 +22,6 @@ from typing import Any
 
 from benchmarks.measure import HERE
 from mcore_compat.base import file_group, files
-from mcore_compat.base.forks import forked
 from mcore_compat.core import matrix, releases
 from mcore_compat.core.cells import AXES, Cell, parsed, series_of
 from mcore_compat.core.releases import Release, Releases
@@ -137,16 +137,14 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
         for e in found
     ]
     all_ = collation.collate(found, cells, declared, known(by_name, releases.load(HERE.releases)))
-    for name in ("records", "causes", "explained", "findings", "drift", "intervals"):
-        getattr(all_, name)
-        lap(name)
-
     with file_group.Changes() as changes:
-        with forked(lambda: report.stage(report.texts(all_, out), changes)) as texts:
-            pages = changes.write_folder(out / site.FOLDER, *site.halves(Site(all_, {})))
-            changes.written(texts())
+        pages, also = site.halves(Site(all_, {}))
+        texts = functools.partial(report.texts, all_, out)
+        count = changes.write_folder(
+            out / site.FOLDER, pages, also, meanwhile=lambda: report.stage(texts(), changes)
+        )
         changes.commit()
-    lap(f"report and site of {pages} files written")
+    lap(f"report and site of {count} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
 
 

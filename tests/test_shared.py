@@ -253,3 +253,25 @@ def test_nothing_is_dropped_where_some_result_cannot_be_read(tmp_path: Path) -> 
     with pytest.raises(ResultError, match=r"host\.json is corrupt"):
         large_values.pack(tmp_path)
     assert kept(tmp_path) == there
+
+
+def test_cells_whose_checks_ended_alike_share_what_follows_from_it(tmp_path: Path) -> None:
+    for modelopt, seconds in (("0.41", 1.0), ("0.42", 2.5)):
+        one = made(modelopt, LARGE)
+        store.save(replace(one, checks=(replace(one.checks[0], seconds=seconds),)), tmp_path)
+    store.save(made("0.43", {"signature": "other" * 200}), tmp_path)
+    large_values.pack(tmp_path)
+    first, alike, other = store.load_all(tmp_path)
+    assert first.endings is alike.endings
+    assert first.endings is not other.endings
+    assert [check.seconds for check in (*first.checks, *alike.checks)] == [1.0, 2.5]
+    assert [replace(check, seconds=None) for check in first.checks] == [*first.endings.checks]
+
+
+def test_a_result_with_other_checks_has_its_own_endings(tmp_path: Path) -> None:
+    store.save(made("0.41", LARGE), tmp_path)
+    large_values.pack(tmp_path)
+    (loaded,) = store.load_all(tmp_path)
+    worse = replace(loaded.checks[0], outcome=CheckOutcome.NEEDS_GPU)
+    assert loaded.points != replace(loaded, checks=(worse,)).points
+    assert replace(loaded, checks=()).endings.checks == ()

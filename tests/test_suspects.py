@@ -54,7 +54,7 @@ def failure(message: str, *files: str) -> Failure:
 def test_a_failure_points_at_whose_name_or_innermost_frame_it_is(
     message: str, files: list[str], named: int
 ) -> None:
-    found = suspects.suspects(failure(message, *files), there())
+    found = suspects.InstalledPackages(there()).suspects(failure(message, *files))
     assert found == ("transformers",) * named
 
 
@@ -65,21 +65,22 @@ def there(**modules: list[str]) -> Result:
 
 
 def test_a_module_is_of_the_package_whatever_it_is_spelt_with() -> None:
-    found = suspects.suspects(failure("No module named 'nvidia_resiliency_ext.x'"), there())
+    missing = failure("No module named 'nvidia_resiliency_ext.x'")
+    found = suspects.InstalledPackages(there()).suspects(missing)
     assert found == ("nvidia-resiliency-ext",)
 
 
 def test_a_module_of_another_name_is_of_the_package_that_has_it() -> None:
     missing = failure("No module named 'yaml.reader'")
-    assert suspects.suspects(missing, there()) == ()
+    assert suspects.InstalledPackages(there()).suspects(missing) == ()
     # As the suite records it of each environment.
     record = there(**{"typing-extensions": ["yaml"], "mamba-ssm": ["mamba_x"]})
-    assert suspects.suspects(missing, record) == ("typing-extensions",)
+    assert suspects.InstalledPackages(record).suspects(missing) == ("typing-extensions",)
 
 
 def test_a_module_that_a_package_gave_up_is_still_its() -> None:
     result = replace(there(), installed={"setuptools": "82.0.1"})
-    found = suspects.suspects(failure("No module named 'pkg_resources'"), result)
+    found = suspects.InstalledPackages(result).suspects(failure("No module named 'pkg_resources'"))
     assert found == ("setuptools",)
 
 

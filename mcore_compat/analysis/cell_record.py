@@ -74,6 +74,52 @@ class CellOutcomes(Struct, frozen=True, kw_only=True, dict=True, omit_defaults=T
     conditions: Mapping[str, str] = {}
 
 
+class CheckTable:
+    """How the checks of cells ended, by check and by point; all computed on first use."""
+
+    def __init__(
+        self,
+        ended: CellOutcomes,
+        features: Mapping[str, tuple[str, ...]],
+        formats: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self.ended, self.features, self.formats = ended, features, formats
+
+    @cached_property
+    def reasons(self) -> Mapping[str, str]:
+        return _by_check(self.ended.by_reason)
+
+    @cached_property
+    def checks(self) -> Mapping[str, str]:
+        return _by_check(self.ended.by_outcome)
+
+    @cached_property
+    def asked(self) -> tuple[PublishedCheck, ...]:
+        feature = {check: name for name, checks in self.features.items() for check in checks}
+        of_format = {check: name for name, checks in self.formats.items() for check in checks}
+        return tuple(
+            PublishedCheck(
+                check=check,
+                kind=check.partition("[")[0],
+                family=check.partition("[")[2].removesuffix("]") or None,
+                feature=feature.get(check),
+                format=of_format.get(check),
+                outcome=CheckOutcome(word),
+            )
+            for check, word in self.checks.items()
+            if word in _KNOWN
+        )
+
+    @cached_property
+    def by_point(self) -> profiles.Points:
+        return profiles.points(self.asked)
+
+
+def _by_check(groups: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The group of each check, sorted."""
+    return dict(sorted((check, word) for word, checks in groups.items() for check in checks))
+
+
 class CellRecord(CellOutcomes, frozen=True, kw_only=True, dict=True, omit_defaults=True):
     """One cell on one device class; `outcome`: its verdict for the profile `default`; `level`: how
     far it gets on the ladder of the headline.
@@ -106,39 +152,29 @@ class CellRecord(CellOutcomes, frozen=True, kw_only=True, dict=True, omit_defaul
     repair: PublishedRepair | None = None
 
     @cached_property
+    def table(self) -> CheckTable:
+        """Its checks; cells whose checks ended alike may share one."""
+        return CheckTable(self, self.features, self.formats)
+
+    @property
     def reasons(self) -> Mapping[str, str]:
         """Reason by check, sorted."""
-        rows = [(check, text) for text, checks in self.by_reason.items() for check in checks]
-        return dict(sorted(rows))
+        return self.table.reasons
 
-    @cached_property
+    @property
     def checks(self) -> Mapping[str, str]:
         """Outcome by check, sorted."""
-        rows = [(check, word) for word, checks in self.by_outcome.items() for check in checks]
-        return dict(sorted(rows))
+        return self.table.checks
 
-    @cached_property
+    @property
     def asked(self) -> tuple[PublishedCheck, ...]:
         """Every check, sorted, without those whose outcome this version does not know."""
-        feature = {check: name for name, checks in self.features.items() for check in checks}
-        of_format = {check: name for name, checks in self.formats.items() for check in checks}
-        return tuple(
-            PublishedCheck(
-                check=check,
-                kind=check.partition("[")[0],
-                family=check.partition("[")[2].removesuffix("]") or None,
-                feature=feature.get(check),
-                format=of_format.get(check),
-                outcome=CheckOutcome(word),
-            )
-            for check, word in self.checks.items()
-            if word in _KNOWN
-        )
+        return self.table.asked
 
-    @cached_property
+    @property
     def by_point(self) -> profiles.Points:
         """Outcome by point."""
-        return profiles.points(self.asked)
+        return self.table.by_point
 
     @cached_property
     def restores(self) -> tuple[str, ...]:

@@ -3,10 +3,8 @@ each cause, and an operation on two masks takes as long as one look at a cell. P
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.nearest_cell import WEIGHTS, distance
@@ -80,18 +78,18 @@ class CellSets:
 
     def nearest(self, mask: Mask, pins: Mapping[str, str]) -> CellRecord | None:
         """Return the cell that is nearest to some releases; None if the set is empty."""
+        same = [self._by_series[axis].get(series_of(pins[axis]), 0) for axis in AXES]
+        parts = [(of, self.every & ~of) for of in same]
         for each in _NEAREST_FIRST:
-            if near := functools.reduce(operator.or_, (mask & self._other(a, pins) for a in each)):
+            near = 0
+            for differing in each:
+                rest = mask
+                for part, differs in zip(parts, differing, strict=True):
+                    rest &= part[differs]
+                near |= rest
+            if near:
                 return min(self._members(near), key=lambda cell: distance(pins, cell))
         return None
-
-    def _other(self, axes: Collection[str], pins: Mapping[str, str]) -> Mask:
-        """Return the cells of another series on some axes, and of the same on all others."""
-        found = self.every
-        for axis in AXES:
-            same = self._by_series[axis].get(series_of(pins[axis]), 0)
-            found &= ~same if axis in axes else same
-        return found
 
     def _members(self, mask: Mask) -> Iterator[CellRecord]:
         while mask:
@@ -100,12 +98,13 @@ class CellSets:
             mask ^= lowest
 
 
-def _axes_by_distance() -> list[list[frozenset[str]]]:
-    """Return all sets of axes, those together that are equally far if their series differ."""
-    sets = (frozenset(s) for n in range(len(AXES) + 1) for s in itertools.combinations(AXES, n))
-    by_distance: dict[int, list[frozenset[str]]] = {}
-    for axes in sets:
-        by_distance.setdefault(sum(WEIGHTS[axis] for axis in axes), []).append(axes)
+def _axes_by_distance() -> list[list[tuple[bool, ...]]]:
+    """Return all sets of axes (for each axis, whether it is a member), those together that are
+    equally far if their series differ."""
+    by_distance: dict[int, list[tuple[bool, ...]]] = {}
+    for members in itertools.product((False, True), repeat=len(AXES)):
+        far = sum(WEIGHTS[axis] for axis, member in zip(AXES, members, strict=True) if member)
+        by_distance.setdefault(far, []).append(members)
     return [by_distance[far] for far in sorted(by_distance)]
 
 

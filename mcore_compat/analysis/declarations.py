@@ -27,7 +27,7 @@ from mcore_compat.core.cells import AXES, parsed
 from mcore_compat.core.outcomes import FAILS
 from mcore_compat.core.releases import Releases
 from mcore_compat.results import verdict
-from mcore_compat.results.result import Result
+from mcore_compat.results.result import CheckEndings, Failure, Result
 
 if TYPE_CHECKING:
     from mcore_compat.analysis.explanation import Explained
@@ -153,7 +153,11 @@ def findings(
     def declared(package: str, version: str) -> tuple[Relation, ...]:
         return relations(package, version, releases, pins)
 
-    broken = [_of_failure(failure, by_name, declared) for failure in explained]
+    @functools.cache
+    def passed(name: str) -> PassedGuards:
+        return PassedGuards(by_name[name])
+
+    broken = [_of_failure(failure, by_name, declared, passed) for failure in explained]
     return (*broken, *_out_of_range(results, explained, declared), *_undeclared(results))
 
 
@@ -161,9 +165,14 @@ Declared = Callable[[str, str], tuple[Relation, ...]]
 """`relations` by package and version, cached."""
 
 
-def _of_failure(failure: Explained, by_name: Mapping[str, Result], declared: Declared) -> Finding:
+def _of_failure(
+    failure: Explained,
+    by_name: Mapping[str, Result],
+    declared: Declared,
+    passed: Callable[[str], PassedGuards],
+) -> Finding:
     cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
-    between = {name: _between(by_name[name], failure, declared) for name in cells}
+    between = {name: _between(passed(name), failure, declared) for name in cells}
     kinds = {name: _kind(between[name], versions_of(by_name[name])) for name in cells}
     # The clearest example first: within every range, nothing declared, within some range.
     wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
@@ -187,11 +196,13 @@ def versions_of(e: Result) -> Mapping[str, str]:
     return {**e.installed, **e.pins}
 
 
-def _between(e: Result, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
+def _between(passed: PassedGuards, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
     """Return the relations of a cell's releases that concern the axes that decide a failure."""
-    every = [relation for package in DECLARING for relation in declared(package, e.pins[package])]
-    every += guards(e, failure.fingerprint)
-    return tuple(r for r in every if _about(r, [rule.axes for rule in failure.rules]))
+    pins = passed.pins
+    every = [relation for package in DECLARING for relation in declared(package, pins[package])]
+    every += passed.before(failure.fingerprint)
+    axes = [rule.axes for rule in failure.rules]
+    return tuple(r for r in every if _about(r, axes))
 
 
 def _kind(between: Sequence[Relation], pins: Mapping[str, str]) -> tuple[str, bool]:
@@ -214,25 +225,43 @@ NEAR = 30
 """The most lines from a guard to the line that it guards; one further above is about other code."""
 
 
-def guards(e: Result, fingerprint: str) -> tuple[Relation, ...]:
-    """Return the version guards that a cell's versions passed before a failure: for each frame of
-    its traceback the last ones above its line. Sorted, without duplicates."""
-    failed = next((c for c in e.checks if c.failure and c.failure.fingerprint == fingerprint), None)
-    recorded = e.recorded("version-guards")
-    if failed is None or failed.failure is None:
-        return ()
-    frames = re.findall(r'File "([^"]+)", line (\d+)', failed.failure.traceback)
-    passed: set[Relation] = set()
-    for package, root in ROOTS.items():
-        noted = recorded.get(package)
-        if not isinstance(noted, Mapping):
-            continue
-        places = tuple((str(text), tuple(map(str, at))) for text, at in noted.items())
-        recorded_guards = _recorded(places, package, e.pins[package])
-        for file, line in frames:
-            if file.startswith(root):
-                passed.update(_above(recorded_guards, file.removeprefix(root), int(line)))
-    return tuple(sorted(guard for guard in passed if guard.admits(e.pins[guard.on])))
+class PassedGuards:
+    """The version guards in the code of a cell's packages, as its result recorded them."""
+
+    def __init__(self, e: Result) -> None:
+        self.pins, self._endings = e.pins, e.endings
+        recorded = e.recorded("version-guards")
+        self._by_root: dict[str, Mapping[str, Mapping[Relation, int]]] = {}
+        for package, root in ROOTS.items():
+            noted = recorded.get(package)
+            if isinstance(noted, Mapping):
+                places = tuple((str(text), tuple(map(str, at))) for text, at in noted.items())
+                self._by_root[root] = _recorded(places, package, e.pins[package])
+
+    def before(self, fingerprint: str) -> tuple[Relation, ...]:
+        """Return the guards that the cell's versions passed before a failure: for each frame of its
+        traceback the last ones above its line. Sorted, without duplicates."""
+        failed = _failures(self._endings).get(fingerprint)
+        passed: set[Relation] = set()
+        for file, line in _frames(failed.traceback) if failed else ():
+            for root, guards in self._by_root.items():
+                if file.startswith(root):
+                    passed.update(_above(guards, file.removeprefix(root), line))
+        return tuple(sorted(guard for guard in passed if guard.admits(self.pins[guard.on])))
+
+
+@functools.cache
+def _frames(traceback: str) -> tuple[tuple[str, int], ...]:
+    """Return file and line of each frame."""
+    found = re.findall(r'File "([^"]+)", line (\d+)', traceback)
+    return tuple((file, int(line)) for file, line in found)
+
+
+@functools.cache
+def _failures(endings: CheckEndings) -> Mapping[str, Failure]:
+    """Return the first failure with each fingerprint."""
+    failures = (c.failure for c in reversed(endings.checks) if c.failure)
+    return {failure.fingerprint: failure for failure in failures}
 
 
 def _above(

@@ -122,22 +122,24 @@ class _CellSets:
 
     def __init__(self, results: Iterable[Result]) -> None:
         order = sorted(results, key=lambda e: e.cell)
-        self.grid = CellGrid([(e.cell, {**_others(e), **e.pins}) for e in order])
-        self._packages = sorted({name for e in order for name in _others(e)})
-        self._failures = {
-            (c.failure.fingerprint, e.cell): suspects.suspects(c.failure, e)
-            for e in order
-            for c in e.checks
-            if c.failure and c.outcome in FAILURES
-        }
+        others = [_others(e) for e in order]
+        self.grid = CellGrid(
+            [(e.cell, {**more, **e.pins}) for e, more in zip(order, others, strict=True)]
+        )
+        self._packages = sorted({name for more in others for name in more})
+        self._suspects: dict[str, dict[str, None]] = {}
+        """By fingerprint: the packages that the failure points at in any cell."""
         cells: dict[tuple[str, ...], list[int]] = {}
         for place, e in enumerate(order):
             stopped = _STATES.get(e.outcome.value)
             if not e.checks and stopped in NO_CHECKS:
                 cells.setdefault((stopped,), []).append(place)
+            installed = suspects.InstalledPackages(e)
             for c in e.checks:
                 if c.failure and c.outcome in FAILURES:
                     cells.setdefault((c.failure.fingerprint, c.check), []).append(place)
+                    of_failure = self._suspects.setdefault(c.failure.fingerprint, {})
+                    of_failure.update(dict.fromkeys(installed.suspects(c.failure)))
                 state = _STATES.get(c.outcome.value, OTHERWISE)
                 cells.setdefault((state, c.check), []).append(place)
         self._cells = {key: bits(there, len(order)) for key, there in cells.items()}
@@ -173,8 +175,7 @@ class _CellSets:
 
     def _named(self, fingerprint: str) -> tuple[str, ...]:
         """Return the packages, without the axes, that a failure points at in any cell."""
-        rows = (names for (key, _), names in self._failures.items() if key == fingerprint)
-        return tuple(dict.fromkeys(name for names in rows for name in names))
+        return tuple(self._suspects.get(fingerprint, ()))
 
     def _any(self, state: FailureState, checks: Iterable[str]) -> int:
         """Return the cells in which at least one of the checks has a state."""

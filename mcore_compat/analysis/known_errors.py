@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcore_compat.analysis import recommend
-from mcore_compat.analysis.cell_record import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord, CheckTable
 from mcore_compat.analysis.error_text import CUT, frame_key, types_in, words
 from mcore_compat.analysis.published import Compatibility, PublishedCause
 from mcore_compat.analysis.rules import Bound, inside
 from mcore_compat.base import foreign
 from mcore_compat.core.cells import AXES, parsed
-from mcore_compat.core.outcomes import FAILURES, HOLDS
+from mcore_compat.core.outcomes import FAILS, HOLDS
 
 MOST_RULES = 3
 """The number of rules that one line names; it counts the others."""
@@ -214,11 +214,11 @@ class Failures:
 
     def _instead(self, causes: Sequence[PublishedCause]) -> str:
         """Name the best and newest cell in which these checks work."""
-        checks = {check for cause in causes for check in cause.checks}
+        checks = frozenset(check for cause in causes for check in cause.checks)
         good = (
             cell
             for cell in self._best_first
-            if cell.device_class == causes[0].device_class and _holds(cell, checks)
+            if cell.device_class == causes[0].device_class and _holds(cell.table, checks)
         )
         best = next(good, None)
         if best is None:
@@ -241,11 +241,11 @@ class Failures:
         return ", ".join(found)
 
 
-def _holds(cell: CellRecord, checks: Iterable[str]) -> bool:
+@functools.cache
+def _holds(table: CheckTable, checks: frozenset[str]) -> bool:
     """Whether none of some checks fails, and at least one works."""
-    ended = [cell.checks.get(check) for check in checks]
-    bad = {*FAILURES, "blocked"}
-    return any(word in HOLDS for word in ended) and not any(word in bad for word in ended)
+    ended = [table.checks.get(check) for check in checks]
+    return any(word in HOLDS for word in ended) and not any(word in FAILS for word in ended)
 
 
 def _frames(cause: PublishedCause) -> tuple[str, ...]:

@@ -107,6 +107,10 @@ def _not_asked_for(finding: Finding, module: str, cells: Sequence[CellRecord]) -
 
 def _changes(drift: Iterable[PublishedChange], cells: Sequence[CellRecord]) -> Iterator[KnownError]:
     """Yield names and parameters that were added, removed or moved."""
+    first: dict[tuple[str, str], CellRecord] = {}
+    for cell in cells:
+        for pin in cell.pins.items():
+            first.setdefault(pin, cell)
     groups: dict[str, list[PublishedChange]] = {}
     for change in drift:
         if message := _message(change):
@@ -118,7 +122,7 @@ def _changes(drift: Iterable[PublishedChange], cells: Sequence[CellRecord]) -> I
             types=CALL if changes[0].name else MISSING_NAME,
             words=words(message),
             frames=(),
-            tell=functools.partial(_changed, tuple(changes), cells),
+            tell=functools.partial(_changed, tuple(changes), first),
         )
 
 
@@ -147,10 +151,12 @@ _HOW = {
 }
 
 
-def _changed(changes: Sequence[PublishedChange], cells: Sequence[CellRecord]) -> Answer:
+def _changed(
+    changes: Sequence[PublishedChange], first: Mapping[tuple[str, str], CellRecord]
+) -> Answer:
+    """Tell of changes; `first`: the first cell with each release of a package."""
     rows, rest = [], []
     sides = dict.fromkeys((c.package, v) for c in changes for v in (c.before, c.after))
-    of_side = {side: [c for c in cells if c.pins.get(side[0]) == side[1]][:1] for side in sides}
     for change in changes:
         names = {field: getattr(change, field) for field in ("name", "package", "new")}
         text = _HOW[change.kind].format(**names, before=change.before, after=change.after)
@@ -163,7 +169,7 @@ def _changed(changes: Sequence[PublishedChange], cells: Sequence[CellRecord]) ->
         if change.not_tested:
             between = some(change.not_tested)
             rest.append(f"in between, not run: {change.package} {between}")
-    seen = tuple(cell for found in of_side.values() for cell in found)
+    seen = tuple(first[side] for side in sides if side in first)
     return Answer(some(rows), tuple(dict.fromkeys(rest)), "releases/index.html", seen)
 
 
@@ -171,7 +177,7 @@ def _lacking(cells: Iterable[CellRecord]) -> Iterator[KnownError]:
     """Yield names and parameters that checks did not find in a release."""
     groups: dict[str, dict[str, CellRecord]] = {}
     for cell in cells:
-        for reason in cell.reasons.values():
+        for _, reason in sorted((checks[0], reason) for reason, checks in cell.by_reason.items()):
             if _HAS_NONE.fullmatch(reason) or _TAKES_NONE.fullmatch(reason):
                 groups.setdefault(reason, {})[cell.name] = cell
     for reason, where in groups.items():

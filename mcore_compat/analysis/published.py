@@ -30,6 +30,7 @@ from msgspec.structs import force_setattr
 from mcore_compat.analysis.cell_record import (
     CellOutcomes,
     CellRecord,
+    CheckTable,
     DeviceClass,
     Fingerprint,
     OverBaseRecord,
@@ -168,6 +169,10 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
 
     def __post_init__(self) -> None:
         # A cell's verdict needs these, and the file has them only once for many cells.
+        tables = {
+            key: CheckTable(ended, self.features, self.formats)
+            for key, ended in self.outcomes.items()
+        }
         for cell in (*self.cells, *self.over_base):
             if cell.outcomes:
                 if cell.outcomes not in self.outcomes:
@@ -177,6 +182,8 @@ class Compatibility(Struct, frozen=True, kw_only=True, dict=True):
             if not cell.features:
                 force_setattr(cell, "features", self.features)
                 force_setattr(cell, "formats", self.formats)
+                if cell.outcomes:
+                    vars(cell)["table"] = tables[cell.outcomes]
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], CellRecord]:

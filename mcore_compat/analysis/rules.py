@@ -15,7 +15,7 @@ import functools
 import itertools
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -196,12 +196,10 @@ def bits(places: Iterable[int], size: int) -> int:
     return int.from_bytes(row, "little")
 
 
-def places(cells: int) -> Iterator[int]:
-    """Yield the places of a set, in order."""
-    while cells:
-        lowest = cells & -cells
-        yield lowest.bit_length() - 1
-        cells ^= lowest
+def places(cells: int) -> list[int]:
+    """Return the places of a set, in order."""
+    # By the binary digits: to clear one bit after the other copies the whole set each time.
+    return [place for place, bit in enumerate(reversed(f"{cells:b}")) if bit == "1"]
 
 
 class CellGrid:
@@ -211,6 +209,8 @@ class CellGrid:
         self.cells = cells
         self.all = (1 << len(cells)) - 1
         self._at: dict[str, dict[str, int]] = {}
+        self._with: dict[str, int] = {}
+        self._sightings: dict[FailureState, dict[int, CellSighting]] = {}
 
     def _by_version(self, axis: str) -> dict[str, int]:
         """Return the cells by version of an axis or another package; oldest first."""
@@ -233,22 +233,27 @@ class CellGrid:
 
     def everywhere(self, axis: str, cells: int) -> bool:
         """Whether all of some cells have a version of an axis or another package."""
-        return not cells & ~functools.reduce(operator.or_, self._by_version(axis).values(), 0)
+        if axis not in self._with:
+            self._with[axis] = functools.reduce(operator.or_, self._by_version(axis).values(), 0)
+        return not cells & ~self._with[axis]
 
     def span(self, axis: str, cells: int) -> int:
         """Return all cells from the oldest to the newest version among some cells."""
-        versions = self.versions(axis, cells)
-        by_version = self._by_version(axis)
-        within = (at for v, at in by_version.items() if inside(v, versions[0], versions[-1]))
-        return functools.reduce(operator.or_, within, 0)
+        every = [*self._by_version(axis).values()]
+        some = [place for place, at in enumerate(every) if at & cells]
+        return functools.reduce(operator.or_, every[some[0] : some[-1] + 1], 0)
 
     def states(self, states: CellsByState) -> tuple[CellSighting, ...]:
         """Return each cell with its state, by place."""
-        rows = sorted((place, state) for state, cells in states.items() for place in places(cells))
-        return tuple(
-            CellSighting(cell=self.cells[place][0], pins=self.cells[place][1], state=state)
-            for place, state in rows
-        )
+        at: dict[int, CellSighting] = {}
+        for state, cells in states.items():
+            seen = self._sightings.setdefault(state, {})
+            for place in places(cells):
+                if place not in seen:  # one object for all failures, of which there are thousands
+                    cell, pins = self.cells[place]
+                    seen[place] = CellSighting(cell=cell, pins=pins, state=state)
+                at[place] = seen[place]
+        return tuple(at[place] for place in sorted(at))
 
     def names(self, cells: int) -> tuple[str, ...]:
         return tuple(self.cells[place][0] for place in places(cells))

@@ -3,8 +3,8 @@ name is missing. Pure."""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
 
@@ -31,29 +31,38 @@ BUILT = frozenset({"mamba-ssm", "causal-conv1d", "pytest", "pluggy"})
 """Packages under test, and the test runner."""
 
 
-def suspects(failure: Failure, result: Result) -> tuple[str, ...]:
-    """Return the installed packages that a failure points at: the owner of the missing name, then
-    the owner of the innermost frame. Other frames do not count, because they are in many
-    tracebacks."""
-    known = {canonicalize_name(name) for name in result.installed}
-    owners = _GONE | {
-        module: owner
-        for owner, modules in result.recorded("modules").items()
-        for module in (modules if isinstance(modules, list) else ())
-    }
-    found = dict.fromkeys(
-        canonicalize_name(owners.get(module, module)) for module in _modules(failure)
-    )
-    return tuple(name for name in found if name in known and may_be(name))
+canonical = functools.cache(canonicalize_name)
 
 
+class InstalledPackages:
+    """The installed packages of a result, and whose each module is."""
+
+    def __init__(self, result: Result) -> None:
+        self._known = frozenset(map(canonical, result.installed))
+        self._owners = _GONE | {
+            module: owner
+            for owner, modules in result.recorded("modules").items()
+            for module in (modules if isinstance(modules, list) else ())
+        }
+
+    def suspects(self, failure: Failure) -> tuple[str, ...]:
+        """Return the installed packages that a failure points at: the owner of the missing name,
+        then the owner of the innermost frame. Other frames do not count, because they are in many
+        tracebacks."""
+        modules = _modules(failure.message, failure.traceback)
+        found = dict.fromkeys(canonical(self._owners.get(m, m)) for m in modules)
+        return tuple(name for name in found if name in self._known and may_be(name))
+
+
+@functools.cache
 def may_be(name: str) -> bool:
     """Whether a package can be a suspect; axes have rules anyway."""
     return not is_axis(name) and name not in OF_TORCH and name not in BUILT
 
 
-def _modules(failure: Failure) -> Iterator[str]:
-    for pattern in _MISSING:
-        for match in pattern.finditer(failure.message):
-            yield match["m"].partition(".")[0]
-    yield from (match["m"] for match in [*_FRAME.finditer(failure.traceback)][-1:])
+@functools.cache
+def _modules(message: str, traceback: str) -> tuple[str, ...]:
+    """Return the modules that a failure points at; cached: thousands of cells fail alike."""
+    missing = (match["m"] for pattern in _MISSING for match in pattern.finditer(message))
+    last = (match["m"] for match in [*_FRAME.finditer(traceback)][-1:])
+    return (*(module.partition(".")[0] for module in missing), *last)

@@ -94,27 +94,29 @@ class UntestedReleases:
         for package in PACKAGES:
             if package not in bearing and not self._grades.files_of(cause, package):
                 continue
-            seen = {cell.pins[package] for cell in cells}
+            seen: dict[str, list[CellRecord]] = {}
+            for cell in cells:
+                seen.setdefault(cell.pins[package], []).append(cell)
             for release in self._releases.of(package):
                 if release.version in seen or release.yanked:
                     continue
-                best = self._best(cause, package, release.version, cells)
+                best = self._best(cause, package, release.version, seen)
                 if best is not None:
                     yield best
 
     def _best(
-        self, cause: PublishedCause, package: str, version: str, cells: Sequence[CellRecord]
+        self,
+        cause: PublishedCause,
+        package: str,
+        version: str,
+        failing: Mapping[str, Sequence[CellRecord]],
     ) -> UntestedRelease | None:
-        """Return the surest grade of a release, in the failing cells nearest to it."""
-
-        def apart(cell: CellRecord) -> tuple[int, int, str]:
-            one, other = parsed(version), parsed(cell.pins[package])
-            return abs(one.major - other.major), abs(one.minor - other.minor), cell.name
-
+        """Return the surest grade of a release, in the failing cells nearest to it; `failing`: the
+        failing cells by their release of the package."""
         found: list[UntestedRelease] = []
         inferable = any(self._grades.files_of(cause, name) for name in PACKAGES)
         tried = 0
-        for beside in sorted(cells, key=apart):
+        for beside in _nearest_first(version, failing):
             pins = {**beside.pins, package: version}
             cell = self._cell(pins)
             if cell is None:
@@ -137,6 +139,20 @@ class UntestedReleases:
         if at not in self._cells:
             self._cells[at] = cell_of(pins, self._matrix, self._releases)
         return self._cells[at]
+
+
+def _nearest_first(
+    version: str, failing: Mapping[str, Sequence[CellRecord]]
+) -> Iterator[CellRecord]:
+    """Yield cells, given by their release of a package, in the order of its distance from a
+    version, and of their names. Only those that are used are sorted."""
+    by_distance: dict[tuple[int, int], list[CellRecord]] = {}
+    for there, cells in failing.items():
+        one, other = parsed(version), parsed(there)
+        apart = abs(one.major - other.major), abs(one.minor - other.minor)
+        by_distance.setdefault(apart, []).extend(cells)
+    for apart in sorted(by_distance):
+        yield from sorted(by_distance[apart], key=lambda cell: cell.name)
 
 
 def told(graded: Graded, mine: Collection[str] | None = None) -> Iterator[str]:

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mcore_compat.base import files, watched
@@ -89,10 +89,6 @@ class Changes:
             missing = itertools.takewhile(lambda folder: not folder.exists(), path.parents)
             self._made.update(dict.fromkeys(missing))
 
-    def written(self, paths: Iterable[Path]) -> None:
-        """Add the paths that a forked process has written to these changes."""
-        self._changed.update(dict.fromkeys(paths, True))
-
     def write(self, path: Path, text: Text, *, durable: bool = True) -> None:
         """Write a text, or its pieces, beside its target; `durable`: as in `files.write_text`.
 
@@ -113,10 +109,15 @@ class Changes:
             raise InfrastructureError(str(error).replace(str(beside), str(path))) from error
 
     def write_folder(
-        self, folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]] = ()
+        self,
+        folder: Path,
+        pages: Iterable[tuple[str, str]],
+        also: Iterable[tuple[str, str]] = (),
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> int:
         """Write the files of a folder, as pairs of relative path and text, beside its target. A
-        forked process writes those of `also` at the same time. Returns the number of files.
+        forked process writes those of `also` at the same time; `meanwhile` is called before it is
+        waited for. Returns the number of files.
 
         Raises:
             InfrastructureError: the disk is full or not writable.
@@ -125,7 +126,7 @@ class Changes:
         self._changed[folder] = True
         with files.disk_errors(folder):
             self._beside(folder).mkdir(parents=True)
-            return files.write_pages(self._beside(folder), pages, also)
+            return files.write_pages(self._beside(folder), pages, also, meanwhile)
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it exists."""

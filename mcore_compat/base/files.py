@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -107,12 +107,18 @@ def write_into(out: TextIO, text: str | Iterable[str], *, durable: bool) -> None
 
 
 def write_pages(
-    folder: Path, pages: Iterable[tuple[str, str]], also: Iterable[tuple[str, str]]
+    folder: Path,
+    pages: Iterable[tuple[str, str]],
+    also: Iterable[tuple[str, str]],
+    meanwhile: Callable[[], object],
 ) -> int:
-    """Write files, as pairs of name and text, into a new folder; a forked process writes those of
-    `also`. Returns the number of files."""
+    """Write files, as pairs of name and text, into a new folder; a forked process, which starts
+    first, writes those of `also`. `meanwhile` is called before that is waited for. Returns the
+    number of files."""
     with forked(lambda: _write_all(folder, also)) as other:
-        return _write_all(folder, pages) + other()
+        count = _write_all(folder, pages)
+        meanwhile()
+        return count + other()
 
 
 def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mcore_compat.base import file_group, files
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.base.forks import forked
 from mcore_compat.core import (
     combinations,
     matrix,
@@ -43,13 +42,29 @@ Text = Callable[[], str | Iterable[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What the published files are made from, and by file the function that makes its text."""
+    """What the published files are made from."""
 
     workspace: Workspace
     declared: Matrix
     results: Sequence[Result]
+    exchanged: Sequence[Result]
     collated: collation.Collated
-    texts: Mapping[Path, Text]
+
+    @functools.cached_property
+    def texts(self) -> Mapping[Path, Text]:
+        """By file but the site's: the function that makes its text."""
+        place = self.workspace
+        outdated = exchange_run.outdated(self.exchanged, place)
+        exchange_texts = exchange_report.texts(self.exchanged, outdated)
+        return {
+            **report.texts(self.collated, place.reports),
+            **{
+                place.reports / name: functools.partial(str, text)
+                for name, text in exchange_texts.items()
+            },
+            **examples.texts(self.collated, self.exchanged, place),
+            **part_reports.texts(place),
+        }
 
 
 def collect() -> Publication:
@@ -79,18 +94,12 @@ def collect() -> Publication:
         repairs.load_all(results, place.results),
     )
     exchanged = store.load_all(place.results, EXCHANGE.name)
-    exchange_texts = exchange_report.texts(exchanged, exchange_run.outdated(exchanged, place))
-    texts: dict[Path, Text] = {
-        **report.texts(collated, place.reports),
-        **{
-            place.reports / name: functools.partial(str, text)
-            for name, text in exchange_texts.items()
-        },
-        **examples.texts(collated, exchanged, place),
-        **part_reports.texts(place),
-    }
     return Publication(
-        workspace=place, declared=declared, results=collated.found, collated=collated, texts=texts
+        workspace=place,
+        declared=declared,
+        results=collated.found,
+        exchanged=exchanged,
+        collated=collated,
     )
 
 
@@ -115,11 +124,7 @@ def write(tell: Tell) -> int:
     """
     published = collect()
     with file_group.Changes() as changes:
-        changes.expect(published.texts)
-        _ = published.collated.records  # before the fork, as every process uses them
-        with forked(lambda: report.stage(published.texts, changes)) as texts:
-            pages = _stage_site(published.collated, published.workspace, changes)
-            changes.written(texts())
+        pages = _stage_all(published, changes)
         for path in report.outdated(published.texts):
             changes.remove(path)
         with large_values.lock():
@@ -141,17 +146,21 @@ def write(tell: Tell) -> int:
     return cells.outlived(published.results, published.declared, every=True)
 
 
-def _stage_site(
-    collated: collation.Collated, workspace: Workspace, changes: file_group.Changes
-) -> int:
-    """Write `reports/site/` into a folder beside it; returns the number of files.
+def _stage_all(published: Publication, changes: file_group.Changes) -> int:
+    """Write `reports/site/` into a folder beside it, and the other files beside theirs; returns the
+    number of files of the site.
 
     Raises:
         MatrixError: the digests of sources are not valid.
         LockError: a lock is damaged, so whether its results are up to date is unknown.
     """
-    paths = {e.cell: workspace.lock(e.cell) for e in collated.found}
+    place, collated = published.workspace, published.collated
+    paths = {e.cell: place.lock(e.cell) for e in collated.found}
     digests = {name: locks.digest_at(path) for name, path in paths.items() if path.exists()}
-    why = staleness.stale(collated, MAIN.digest(workspace.suite), digests)
-    pages = Site(collated, why, source_digests.load(workspace.digests))
-    return changes.write_folder(workspace.reports / site.FOLDER, *site.halves(pages))
+    why = staleness.stale(collated, MAIN.digest(place.suite), digests)
+    pages, also = site.halves(Site(collated, why, source_digests.load(place.digests)))
+    folder = place.reports / site.FOLDER
+    # The texts come last: what pages and texts need of all results is then known already.
+    return changes.write_folder(
+        folder, pages, also, meanwhile=lambda: report.stage(published.texts, changes)
+    )

@@ -121,10 +121,16 @@ def requires(release: Release, package: str, version: str) -> bool:
     """Whether a version satisfies the requirements of a release on a package, without extras."""
     return all(
         need.specifier.contains(version)
-        for need in map(requirement, release.requires)
-        if canonicalize_name(need.name) == package
-        and not (need.marker is not None and "extra" in str(need.marker))
+        for need in requirements(release.requires, package)
+        if not (need.marker is not None and "extra" in str(need.marker))
     )
+
+
+@functools.cache
+def requirements(requires: tuple[str, ...], package: str) -> tuple[Requirement, ...]:
+    """Those requirements that are on one package."""
+    every = map(requirement, requires)
+    return tuple(need for need in every if canonicalize_name(need.name) == package)
 
 
 def cell(request: Request, matrix: Matrix, releases: Releases) -> Cell:
@@ -304,7 +310,7 @@ def violations(of: Cell, releases: Releases) -> tuple[str, ...]:
                 f"{release.package} {release.version} requires python {admitted}, "
                 f"the cell has {of.python}"
             )
-        elif not _has_wheel(release, of.python):
+        elif not _runs(release.wheels, of.python):
             reasons.append(
                 f"{release.package} {release.version} has no wheel for python {of.python} on "
                 "x86-64 Linux"
@@ -338,19 +344,29 @@ def requirement(text: str) -> Requirement:
 
 def _contradicted(release: Release, of: Cell) -> Iterator[str]:
     """The requirements of a release, without extras, that the cell's other pins do not satisfy."""
-    pins = of.pins
-    for text in release.requires:
-        need = requirement(text)
-        name = canonicalize_name(need.name)
-        if name not in pins or need.specifier.contains(pins[name], prereleases=True):
-            continue
-        if need.marker is None or need.marker.evaluate({**machine(of.python), "extra": ""}):
+    for name, version in of.pins.items():
+        for specifier in _unsatisfied(release.requires, name, version, of.python):
             yield (
-                f"{release.package} {release.version} requires {name}{need.specifier}, "
-                f"the cell has {pins[name]}"
+                f"{release.package} {release.version} requires {name}{specifier}, "
+                f"the cell has {version}"
             )
 
 
+@functools.cache
+def _unsatisfied(
+    requires: tuple[str, ...], name: str, version: str, python: str
+) -> tuple[str, ...]:
+    """The ranges of requirements on a package that exclude a version."""
+    where = {**machine(python), "extra": ""}
+    return tuple(
+        str(need.specifier)
+        for need in requirements(requires, name)
+        if not need.specifier.contains(version, prereleases=True)
+        if need.marker is None or need.marker.evaluate(where)
+    )
+
+
+@functools.cache
 def _admits(requires_python: str, python: str) -> bool:
     """Whether a release's Python range contains a version; an invalid range contains all, as for
     pip."""
@@ -360,9 +376,11 @@ def _admits(requires_python: str, python: str) -> bool:
         return True
 
 
-def _has_wheel(release: Release, python: str) -> bool:
+@functools.cache
+def _runs(wheels: tuple[str, ...], python: str) -> bool:
+    """Whether one of the wheels with these tags runs with a python."""
     exact = "cp" + python.replace(".", "")
-    for tag in release.wheels:
+    for tag in wheels:
         interpreters, abis, *_ = (*tag.split("-", 2), "", "")
         if exact in interpreters.split(".") or "py3" in interpreters.split("."):
             return True

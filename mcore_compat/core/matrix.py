@@ -67,7 +67,7 @@ class SourceOnly:
     nvcc: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # by identity: caches have rules as keys
 class Pairs:
     """A rule for cells within version specifiers, until a date: of megatron-core and
     nvidia-modelopt, for an expected failure optionally also of TE and torch.

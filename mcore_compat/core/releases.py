@@ -80,13 +80,23 @@ class Releases:
 
     def meant(self, package: str, wanted: str) -> Release | None:
         """As `newest`, but None if there is none."""
-        known = [r for r in self.of(package) if not r.yanked]
-        exact = [r for r in known if r.version == wanted]
-        in_series = [r for r in known if series_of(r.version) == wanted]
-        if package == "transformer-engine":
+        return self._meant(package).get(wanted)
+
+    def _meant(self, package: str) -> Mapping[str, Release]:
+        """The release by every word that means one."""
+        if package not in self._words_of:
+            known = [r for r in self.of(package) if not r.yanked]
             extended = {r.version for r in self.of("transformer-engine-torch")}
-            in_series = [r for r in in_series if r.version in extended] or in_series
-        return next(reversed(exact or in_series), None)
+            meant = {series_of(r.version): r for r in known}
+            if package == "transformer-engine":
+                meant |= {series_of(r.version): r for r in known if r.version in extended}
+            self._words_of[package] = meant | {r.version: r for r in known}
+        return self._words_of[package]
+
+    @cached_property
+    def _words_of(self) -> dict[str, Mapping[str, Release]]:
+        """A cache: thousands of combinations are made from the same few words."""
+        return {}
 
     def nearest(self, package: str, wanted: str) -> str | None:
         """The most likely series or release for a word that is neither."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ from mcore_compat.analysis.intervals import Interval
 from mcore_compat.analysis.next_cell import UntestedCells as Untested
 from mcore_compat.core.cells import Cell, has_further
 from mcore_compat.core.matrix import Matrix, Pairs
-from mcore_compat.core.outcomes import HOLDS, CheckOutcome
+from mcore_compat.core.outcomes import FAILS, HOLDS, CheckOutcome
 from mcore_compat.core.releases import Releases
 from mcore_compat.publish import cell_records
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.repairs import Repair, applied
-from mcore_compat.results.result import Result
+from mcore_compat.results.result import CheckEndings, Result
 from mcore_compat.results.verdict import Cause
 
 INTERVAL_AXES = ("megatron-core", "nvidia-modelopt", "transformer-engine", "torch")
@@ -101,7 +102,7 @@ class Collated:
     @cached_property
     def causes(self) -> Mapping[tuple[str, str], tuple[Cause, ...]]:
         """By cell and device class: the causes of its failures."""
-        return {(e.cell, e.device_class): verdict.causes(e.checks) for e in self.found}
+        return {(e.cell, e.device_class): causes_of(e.endings) for e in self.found}
 
     @cached_property
     def by_cause(self) -> Mapping[str, tuple[tuple[Result, Cause], ...]]:
@@ -203,14 +204,25 @@ class Counts:
 
 def counts(e: Result) -> Counts:
     """The counts of a result. `fails` includes blocked checks."""
-    outcomes = [c.outcome for c in e.checks]
+    return _counts(e.endings)
+
+
+@functools.cache
+def _counts(endings: CheckEndings) -> Counts:
+    outcomes = [c.outcome for c in endings.checks]
     return Counts(
         works=sum(outcome in HOLDS for outcome in outcomes),
         conditional=outcomes.count(CheckOutcome.WORKS_WITH),
-        fails=verdict.failing(e),
-        needs_gpu=verdict.needing_gpu(e.checks),
+        fails=sum(outcome in FAILS for outcome in outcomes),
+        needs_gpu=verdict.needing_gpu(endings.checks),
         unsupported=outcomes.count(CheckOutcome.UNSUPPORTED),
     )
+
+
+@functools.cache
+def causes_of(endings: CheckEndings) -> tuple[Cause, ...]:
+    """The causes of the failures of a cell; computed once for all that ended alike."""
+    return verdict.causes(endings.checks)
 
 
 def collate(

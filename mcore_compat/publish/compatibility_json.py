@@ -7,13 +7,14 @@ changes its meaning raises the major one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import convert, to_builtins
 
 from mcore_compat.analysis import concerned_files, error_text
-from mcore_compat.analysis.cell_record import CellOutcomes, CellRecord
+from mcore_compat.analysis.cell_record import CellOutcomes, CellRecord, CheckTable
 from mcore_compat.analysis.explanation import Explained
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.published import Compatibility, PublishedCause, PublishedRule
@@ -59,7 +60,12 @@ _OUTCOMES = frozenset(CellOutcomes.__struct_encode_fields__)
 
 def _outcomes(cell: CellRecord) -> tuple[str, dict[str, Any]]:
     """How a cell's checks ended, with its key: the same outcomes have the same."""
-    found = {k: v for k, v in to_builtins(cell).items() if k in _OUTCOMES}
+    return _keyed(cell.table)
+
+
+@functools.cache
+def _keyed(table: CheckTable) -> tuple[str, dict[str, Any]]:
+    found = {k: v for k, v in to_builtins(table.ended).items() if k in _OUTCOMES}
     return files.sha256_bytes(files.dump_json(found).encode())[:12], found
 
 

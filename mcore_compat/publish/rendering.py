@@ -174,3 +174,8 @@ def render(template: str, **values: Any) -> str:
     puts = {"md": _put_markdown, "txt": _put_text}
     put = puts.get(template.rpartition(".")[2], _put_html)
     return environment(put).get_template(template).render(**values)
+
+
+def part(template: str, **values: Any) -> Markup:
+    """The text of a template that is a part of a page."""
+    return Markup(render(template, **values))

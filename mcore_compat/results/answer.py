@@ -3,7 +3,8 @@ it works. The terminal and a cell's page use the same words. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mcore_compat.core import profiles
@@ -11,8 +12,8 @@ from mcore_compat.core.cells import AXES
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
-from mcore_compat.results.result import CheckResult, Result
-from mcore_compat.results.verdict import gist, rule_for
+from mcore_compat.results.result import CheckEndings, CheckResult, Result
+from mcore_compat.results.verdict import covering, declaring, gist
 
 MCORE, MODELOPT = AXES[:2]
 
@@ -27,9 +28,9 @@ def outcome(e: Result, profile: Profile = DEFAULT) -> CellOutcome:
     return profiles.outcome(e.points, profile)
 
 
-def taken(e: Result, profile: Profile) -> tuple[CheckResult, ...]:
+def taken(of: Result | CheckEndings, profile: Profile) -> tuple[CheckResult, ...]:
     """The checks that a profile includes."""
-    return tuple(check for check in e.checks if profile.takes(check))
+    return tuple(check for check in of.checks if profile.takes(check))
 
 
 def failing_points(e: Result, profile: Profile) -> int:
@@ -57,11 +58,18 @@ class Failing:
 def failures(e: Result, profile: Profile, rules: Sequence[Pairs]) -> tuple[Failing, ...]:
     """The failures within a profile, each reason once: the one that the matrix declares, else the
     failure's own. Blocked checks appear only if nothing else fails."""
+    return _failures(e.endings, profile, covering(e, rules))
+
+
+@functools.cache
+def _failures(
+    endings: CheckEndings, profile: Profile, rules: tuple[Pairs, ...]
+) -> tuple[Failing, ...]:
     by_reason: dict[str, list[CheckResult]] = {}
     blocked = []
-    for check in taken(e, profile):
+    for check in taken(endings, profile):
         if check.outcome in FAILURES:
-            by_reason.setdefault(_reason(e, check, rules), []).append(check)
+            by_reason.setdefault(_reason(check, rules), []).append(check)
         elif check.outcome is CheckOutcome.BLOCKED:
             blocked.append(check)
     if blocked and not by_reason:  # by a check outside the profile
@@ -80,8 +88,8 @@ def _failing(checks: Sequence[CheckResult], reason: str) -> Failing:
     )
 
 
-def _reason(e: Result, check: CheckResult, rules: Sequence[Pairs]) -> str:
-    rule = rule_for(e, check.check, rules)
+def _reason(check: CheckResult, rules: Sequence[Pairs]) -> str:
+    rule = declaring(check.check, check, rules)
     if rule is not None:
         return rule.reason
     said = f"{check.failure.type}: {gist(check.failure.message)}" if check.failure else ""
@@ -135,11 +143,12 @@ def not_asked(e: Result, profile: Profile) -> tuple[str, ...]:
     )
 
 
-def table(e: Result) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+def table(
+    endings: CheckEndings,
+) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
     """Features × families: the families, and by feature the outcome for each, `works` or with
     formats `works 3/4`; the last column is for checks without a family."""
-    points = e.points
-    families = e.families()
+    points, families = endings.points, endings.families
     rows = {}
     for feature in dict.fromkeys(p.feature for p in points):
         of = {p: o for p, o in points.items() if p.feature == feature}
@@ -160,20 +169,32 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
     return f"{together} {good}/{of}"
 
 
-def lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
+def lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterable[tuple[str, str]]:
     """The verdict in lines: a label and its text."""
-    if e.checks:
-        yield "works", "; ".join(profiles.counted(e.points, profile)) or "no check that ran"
-        if of := compatible_families(e, profile):
-            yield "compatible", f"for {', '.join(of)} alone (--families {','.join(of)})"
-        for each in failures(e, profile, rules):
-            yield "fails", each.text()
-        for condition, what in conditional(e, profile).items():
-            yield "only with", f"{condition}: {', '.join(what)}"
-        if missing := not_asked(e, profile):
-            yield "not run", "; ".join(missing)
-        more = failing_points(e, ALL) - failing_points(e, profile)
-        if more:
-            count = "1 failure" if more == 1 else f"{more} failures"
-            shown = "it" if more == 1 else "them"
-            yield "also", f"{count} outside this profile (--for all shows {shown})"
+    if not e.checks:
+        return ()
+    at = e.endings, covering(e, rules), profile, e.outcome is CellOutcome.ERROR
+    if at not in _lines_of:
+        _lines_of[at] = tuple(_lines(e, rules, profile))
+    return _lines_of[at]
+
+
+_lines_of: dict[tuple[object, ...], tuple[tuple[str, str], ...]] = {}
+"""A cache: the verdict follows from how the checks ended, and from the rules for the cell."""
+
+
+def _lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterator[tuple[str, str]]:
+    yield "works", "; ".join(profiles.counted(e.points, profile)) or "no check that ran"
+    if of := compatible_families(e, profile):
+        yield "compatible", f"for {', '.join(of)} alone (--families {','.join(of)})"
+    for each in failures(e, profile, rules):
+        yield "fails", each.text()
+    for condition, what in conditional(e, profile).items():
+        yield "only with", f"{condition}: {', '.join(what)}"
+    if missing := not_asked(e, profile):
+        yield "not run", "; ".join(missing)
+    more = failing_points(e, ALL) - failing_points(e, profile)
+    if more:
+        count = "1 failure" if more == 1 else f"{more} failures"
+        shown = "it" if more == 1 else "them"
+        yield "also", f"{count} outside this profile (--for all shows {shown})"

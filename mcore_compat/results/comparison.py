@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.results import verdict
-from mcore_compat.results.result import LEFT_OUT, CheckResult, Result
+from mcore_compat.results.result import LEFT_OUT, CheckEndings, CheckResult, Result
 
 GOOD = frozenset({CellOutcome.COMPATIBLE, CellOutcome.PARTIAL})
 """Cells in which a checkpoint restores for at least one family."""
@@ -64,6 +65,12 @@ def difference(old: Result, new: Result) -> Difference:
     """
     if old.device_class != new.device_class:
         raise ValueError(f"results of {old.device_class} and {new.device_class}")
+    by_kind = _by_kind(old.endings, new.endings)
+    return Difference(**by_kind, same_suite=old.suite == new.suite)
+
+
+@functools.cache
+def _by_kind(old: CheckEndings, new: CheckEndings) -> Mapping[str, tuple[Change, ...]]:
     before, after = _asked_of_both(old, new)
     by_kind: dict[str, list[Change]] = {}
     for check in sorted({*before, *after}):
@@ -76,14 +83,13 @@ def difference(old: Result, new: Result) -> Difference:
             kind = "freed"
         if kind:
             by_kind.setdefault(kind, []).append(change)
-    lists = {kind: tuple(changes) for kind, changes in by_kind.items()}
-    return Difference(**lists, same_suite=old.suite == new.suite)
+    return {kind: tuple(changes) for kind, changes in by_kind.items()}
 
 
 def unlike(old: Result, new: Result) -> tuple[Change, ...]:
     """The checks that differ between both: in their outcome, cause or condition. Checks that did
     not run in one of the two because a stand-in lacks a module are left out. Sorted."""
-    before, after = _asked_of_both(old, new)
+    before, after = _asked_of_both(old.endings, new.endings)
     changes = []
     for check in sorted({*before, *after}):
         one, other = before.get(check), after.get(check)
@@ -95,7 +101,7 @@ def unlike(old: Result, new: Result) -> tuple[Change, ...]:
 
 
 def _asked_of_both(
-    old: Result, new: Result
+    old: CheckEndings, new: CheckEndings
 ) -> tuple[dict[str, CheckResult], dict[str, CheckResult]]:
     """The checks of each by name, without those that did not run in one of the two because a
     stand-in lacks a module."""

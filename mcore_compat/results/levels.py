@@ -7,6 +7,7 @@ the release does not have does not change a level; checks that need a GPU are sh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +17,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILS, HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Points
 from mcore_compat.results import answer
-from mcore_compat.results.result import STAND_IN, Result
+from mcore_compat.results.result import STAND_IN, CheckEndings, Result
 
 
 class Level(Enum):
@@ -85,13 +86,12 @@ def square(e: Result | None, rules: Sequence[Pairs] = (), stale: str = "") -> Sq
     remarks = ["stale"] if stale else []
     if e.te_extension == STAND_IN:
         remarks.append("stand-in")
-    points = e.points
     failing = answer.failures(e, DEFAULT, rules) or answer.failures(e, ALL, rules)
-    rung = _rung(points)
+    rung = _rung(e.endings)
     decides = [each for each in failing if rung is Level.NO_IMPORT and "install" in each.features]
     return Square(
         level=rung,
-        counts=_counts(points),
+        counts=_counts(e.endings),
         good=answer.outcome(e) is CellOutcome.COMPATIBLE,
         says=(decides or failing)[0].text() if failing else "no check that was run fails",
         remarks=tuple(remarks),
@@ -103,14 +103,16 @@ def line(e: Result) -> str:
     reached = level(e)
     if reached not in _REACHED:
         return e.outcome.value
-    square = Square(level=reached, counts=_counts(e.points))
+    square = Square(level=reached, counts=_counts(e.endings))
     rung = f"level {reached.number}" if reached.number else reached.key
     return f"{e.outcome.value} {reached.mark} {rung}: {' · '.join(square.lines)}"
 
 
-def _counts(points: Points) -> tuple[tuple[str, str], ...]:
+@functools.cache
+def _counts(endings: CheckEndings) -> tuple[tuple[str, str], ...]:
     """The counts of a square by letter. GPU checks that are only blocked did not run."""
-    held = {p: NEEDS_GPU if (p.feature, o) == _NOT_RUN else o for p, o in points.items()}
+    points = endings.points.items()
+    held = {p: NEEDS_GPU if (p.feature, o) == _NOT_RUN else o for p, o in points}
     return tuple((letter, _count(_of(held, feature))) for letter, feature in SHOWN)
 
 
@@ -126,11 +128,13 @@ def level(e: Result) -> Level:
     if not e.checks:
         unbuildable = e.outcome is CellOutcome.UNBUILDABLE
         return Level.UNBUILDABLE if unbuildable else Level.UNRESOLVABLE
-    return _rung(e.points)
+    return _rung(e.endings)
 
 
-def _rung(points: Points) -> Level:
+@functools.cache
+def _rung(endings: CheckEndings) -> Level:
     """The highest level that is reached."""
+    points = endings.points
     restores, quantizes, te, gpu = (_held(_of(points, feature)) for _, feature in SHOWN)
     if not restores[0]:
         return Level.NOTHING

@@ -155,6 +155,25 @@ class Source:
     ways: tuple[str, ...]
 
 
+class CheckEndings:
+    """How the checks of a result ended, whatever time they took. Results that ended alike share one
+    (`store`): what follows from it is then computed once for all of them."""
+
+    def __init__(self, checks: tuple[CheckResult, ...]) -> None:
+        self.checks = checks
+        """Their `seconds` are those of one of the results."""
+
+    @cached_property
+    def points(self) -> Points:
+        """Outcome by point."""
+        return points(self.checks)
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families that ran, sorted."""
+        return tuple(sorted({c.family for c in self.checks if c.family}))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """A check set in a cell, on a device class. `complete`: all of its checks ran.
@@ -188,9 +207,13 @@ class Result:
     te_extension: Literal["real", "stand-in"] = "real"
 
     @cached_property
+    def endings(self) -> CheckEndings:
+        return CheckEndings(self.checks)
+
+    @property
     def points(self) -> Points:
         """Outcome by point."""
-        return points(self.checks)
+        return self.endings.points
 
     def recorded(self, kind: str) -> Mapping[str, Any]:
         """The data of a kind of record; empty if there is none."""
@@ -198,7 +221,7 @@ class Result:
 
     def families(self) -> tuple[str, ...]:
         """The families that ran, sorted."""
-        return tuple(sorted({c.family for c in self.checks if c.family}))
+        return self.endings.families
 
     def by_kind(self) -> dict[str, dict[str, CheckResult]]:
         """By kind: the checks by family, "" for a check without one."""

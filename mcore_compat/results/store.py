@@ -10,7 +10,7 @@ import contextlib
 import functools
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mcore_compat.results.result import (
     MAIN,
     REAL,
     RECORDS,
+    CheckEndings,
     CheckResult,
     Record,
     Result,
@@ -75,13 +76,15 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ResultError(f"it is not of the format {FORMAT}")
-        data["checks"] = [_check(row, folder, whole=whole) for row in data["checks"]]
+        packed = tuple(data["checks"])
+        data["checks"] = [_check(row, folder, whole=whole) for row in packed]
         rows = data.get("records", {}).items()
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Result)
         agreement.refuse_contradictions(result)
-        return _refreshed(_with_verdict(_with_records(result)))
+        result = _refreshed(_with_records(result))
+        return _with_verdict(result, _endings_of(packed, result, folder, whole=whole))
     except (ResultError, msgspec.MsgspecError) as error:
         raise ResultError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -139,14 +142,33 @@ def _with_records(result: Result) -> Result:
     return replace(result, checks=checks, records=records)
 
 
-def _with_verdict(result: Result) -> Result:
-    """The result with the verdict of its checks for the default profile, which may have changed
-    since the file was written."""
+def _with_verdict(result: Result, endings: CheckEndings) -> Result:
+    """The result with these endings, and with their verdict for the default profile, which may have
+    changed since the file was written."""
     whole = result.check_set == MAIN and result.complete and result.outcome is not CellOutcome.ERROR
-    if not whole or not result.checks:
-        return result
-    made = profiles.outcome(result.points)
-    return result if made is result.outcome else replace(result, outcome=made)
+    made = profiles.outcome(endings.points) if whole and result.checks else result.outcome
+    result = result if made is result.outcome else replace(result, outcome=made)
+    vars(result)["endings"] = endings
+    return result
+
+
+def _endings_of(
+    rows: Iterable[dict[str, Any]], result: Result, folder: Path | None, *, whole: bool
+) -> CheckEndings:
+    """How the checks of these rows ended: if all are packed, shared with equal results."""
+    if folder is None or any(large_values.KEY not in row for row in rows):
+        return CheckEndings(result.checks)
+    key = tuple((row["check"], row["outcome"], row[large_values.KEY]) for row in rows)
+    return _endings(key, str(folder), whole, result.check_set == MAIN)
+
+
+@functools.cache
+def _endings(
+    key: tuple[tuple[str, str, str], ...], folder: str, whole: bool, main: bool
+) -> CheckEndings:
+    checks = (_shared(name, outcome, None, digest, folder, whole) for name, outcome, digest in key)
+    kept = tuple(check for check in checks if check.kind not in RECORDS)
+    return CheckEndings(_with_fingerprints(kept) if main else kept)
 
 
 def _interned(values: Any) -> Any:
@@ -166,17 +188,22 @@ def _same(text: str) -> str:
 def _refreshed(result: Result) -> Result:
     """The result with current fingerprints, so that a better distinction of causes applies to
     all."""
-    if result.check_set != MAIN:
-        return result
-    checks = []
-    for check in result.checks:
+    checks = _with_fingerprints(result.checks) if result.check_set == MAIN else result.checks
+    return result if checks is result.checks else replace(result, checks=checks)
+
+
+def _with_fingerprints(checks: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
+    """The checks with current fingerprints; the same object if all are."""
+    anew = {}
+    for place, check in enumerate(checks):
         failure = check.failure
         if failure is not None:
-            anew = fingerprint.of(failure.type, failure.message, failure.frame)
-            if anew != failure.fingerprint:
-                check = replace(check, failure=replace(failure, fingerprint=anew))
-        checks.append(check)
-    return replace(result, checks=tuple(checks))
+            now = fingerprint.of(failure.type, failure.message, failure.frame)
+            if now != failure.fingerprint:
+                anew[place] = replace(check, failure=replace(failure, fingerprint=now))
+    if not anew:
+        return checks
+    return tuple(anew.get(place, check) for place, check in enumerate(checks))
 
 
 def way_out(where: str) -> str:
@@ -299,6 +326,7 @@ class Batch:
             changes.commit()
         large_values.forget()
         _shared.cache_clear()
+        _endings.cache_clear()
 
 
 def _with_variables(result: Result, known: Mapping[str, str] | None) -> Result:

@@ -129,7 +129,7 @@ def _features(result: Result) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    families, rows = answer.table(result)
+    families, rows = answer.table(result.endings)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("feature", *families, "of no family"):
         table.add_column(Text(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from mcore_compat.results.result import (
     FLAPPING,
     LEFT_OUT,
     STAND_IN,
+    CheckEndings,
     CheckResult,
     Failure,
     Result,
@@ -86,19 +88,33 @@ def gist(message: str) -> str:
 def rule_for(result: Result, check: str, rules: Iterable[Pairs]) -> Pairs | None:
     """The rule of the matrix that declares this check's failure in this cell: it names the check,
     covers the cell, and matches the failure's message if it gives one."""
+    there = next((c for c in result.checks if c.check == check), None)
+    return declaring(check, there, covering(result, rules))
+
+
+def declaring(check: str, there: CheckResult | None, rules: Iterable[Pairs]) -> Pairs | None:
+    """The first of some rules, all of which cover the cell, that declares a check's failure."""
     for rule in rules:
-        meant = rule.naming(check) and rule.covers_pins(result.pins)
-        if meant and (not rule.message or rule.says(_message(result, check))):
+        if rule.naming(check) and (not rule.message or rule.says(_message(there))):
             return rule
     return None
 
 
-def _message(result: Result, check: str) -> str:
+def covering(result: Result, rules: Iterable[Pairs]) -> tuple[Pairs, ...]:
+    """The rules that cover a cell."""
+    return _covering(tuple(rules), tuple(result.pins.items()))
+
+
+@functools.cache
+def _covering(rules: tuple[Pairs, ...], pins: tuple[tuple[str, str], ...]) -> tuple[Pairs, ...]:
+    return tuple(rule for rule in rules if rule.covers_pins(dict(pins)))
+
+
+def _message(check: CheckResult | None) -> str:
     """The failure message of a check; for a killed or hung one, the reason."""
-    for c in result.checks:
-        if c.check == check:
-            return c.failure.message if c.failure else c.reason or ""
-    return ""
+    if check is None:
+        return ""
+    return check.failure.message if check.failure else check.reason or ""
 
 
 def outlived(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[str, ...]:
@@ -145,10 +161,16 @@ def unused(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[str, ...]
 
 def unexpected(result: Result, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
     """The failures of a cell that no rule of the matrix declares as expected."""
+    places = _unexpected(result.endings, covering(result, rules))
+    return tuple(result.checks[place] for place in places)
+
+
+@functools.cache
+def _unexpected(endings: CheckEndings, rules: tuple[Pairs, ...]) -> tuple[int, ...]:
     return tuple(
-        c
-        for c in result.checks
-        if c.outcome in FAILURES and rule_for(result, c.check, rules) is None
+        place
+        for place, c in enumerate(endings.checks)
+        if c.outcome in FAILURES and declaring(c.check, c, rules) is None
     )
 
 

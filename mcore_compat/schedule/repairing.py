@@ -81,9 +81,10 @@ def broken(name: str, package: str | None, check: str | None, here: Context) -> 
         return f"{name}: nothing fails" + (f" of {check}" if check else "")
     if package is not None:
         _known_package(package, lock, name)
+    installed = suspects.InstalledPackages(result)
     for first in sorted(failing, key=lambda c: c.check):
         assert first.failure is not None
-        named = suspects.suspects(first.failure, result)
+        named = installed.suspects(first.failure)
         suspect = package or next(iter(named), None)
         locked = lock.version(suspect) if suspect else None
         if suspect and locked:

@@ -7,6 +7,7 @@ the packages use from each other, and `spec-modules` has the structure of the Mo
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
-from mcore_compat.results.result import CheckResult, Result
+from mcore_compat.results.result import CheckEndings, CheckResult, Result
 
 OWNERS = {
     "megatron": "megatron-core",
@@ -66,21 +67,44 @@ def history(cells: Iterable[Result]) -> History:
     paths = _interface_paths(results)
     history: History = {}
     structures, tops = _shared(structure), _shared(_tops)
+
+    @functools.cache
+    def of_checks(endings: CheckEndings) -> tuple[set[str], list[_Row]]:
+        """Return the imported packages, and what the checks recorded."""
+        looked = (_looked(check, paths, structures) for check in endings.checks)
+        return _imported(endings.checks, tops), [*_rows(itertools.chain(*looked))]
+
     for e in results:
-        whole = _imported(e, tops)
-        looked = (_looked(check, paths, structures) for check in e.checks)
-        for name, value, by in itertools.chain(_signatures(e), *looked):
-            top = "megatron" if isinstance(value, tuple) or ":" not in name else _top(name)
-            if top not in OWNERS or (value is None and top not in whole):
+        whole, rows = of_checks(e.endings)
+        for subject, top, value, by in itertools.chain(_rows(_signatures(e)), rows):
+            if value is None and top not in whole:
                 continue  # a package that cannot be imported may still have it
-            release = e.pins[OWNERS[top]]
-            subject = Subject(package=OWNERS[top], name=name)
-            seen = history.setdefault(subject, {}).setdefault(release, ReleaseSighting())
+            by_release = history.setdefault(subject, {})
+            release = e.pins[subject.package]
+            if (seen := by_release.get(release)) is None:
+                seen = by_release[release] = ReleaseSighting()
             if value is not None:
                 seen.values.setdefault(value, set()).add(e.cell)
             if by:
                 (seen.guarded if by[1] else seen.users).add(by[0])
     return history
+
+
+_Row = tuple[Subject, str, str | Structure | None, tuple[str, bool] | None]
+"""A subject with its top-level module, its value, and who imports it, as in `_Looked`."""
+
+
+def _rows(looked: Iterable[_Looked]) -> Iterator[_Row]:
+    """Yield what was recorded of the packages under test."""
+    for name, value, by in looked:
+        if row := _subject(name, isinstance(value, tuple) or ":" not in name):
+            yield *row, value, by
+
+
+@functools.cache
+def _subject(name: str, of_spec: bool) -> tuple[Subject, str] | None:
+    top = "megatron" if of_spec else _top(name)
+    return (Subject(package=OWNERS[top], name=name), top) if top in OWNERS else None
 
 
 def _shared(make: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -169,19 +193,21 @@ def _spec_functions(check: CheckResult, paths: Iterable[str]) -> Iterator[_Looke
 def _interface_paths(results: Iterable[Result]) -> dict[str, set[str]]:
     """Return, by check, the dotted paths of functions that any cell recorded."""
     paths: dict[str, set[str]] = {}
-    for e in results:
-        for check in e.checks:
+    for endings in dict.fromkeys(e.endings for e in results):
+        for check in endings.checks:
             if check.kind.startswith("interface-"):
                 names = {n for n, v in check.details.items() if isinstance(v, str) and "." in n}
                 paths.setdefault(check.kind, set()).update(names)
     return paths
 
 
-def _imported(e: Result, tops: Callable[[Any], tuple[set[str], set[str]]]) -> set[str]:
+def _imported(
+    checks: Iterable[CheckResult], tops: Callable[[Any], tuple[set[str], set[str]]]
+) -> set[str]:
     """Return the top-level packages of which the cell imported a module and no import failed."""
     works: set[str] = set()
     fails: set[str] = set()
-    for check in e.checks:
+    for check in checks:
         if not check.kind.startswith("import-"):
             continue
         for key in ("modules", "preload"):

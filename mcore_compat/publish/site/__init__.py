@@ -29,12 +29,12 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
-    """The files of `pages` in two parts that take about the same time."""
-    return itertools.chain(_others(site), causes.pages(site)), cell.pages(site)
+    """The files of `pages` in two parts: the pages about causes, which need what the report needs,
+    and the others, which take longer."""
+    others = (cell, index, series, choose, over)
+    return causes.pages(site), itertools.chain(_static(), *(part.pages(site) for part in others))
 
 
-def _others(site: Site) -> Iterator[tuple[str, str]]:
+def _static() -> Iterator[tuple[str, str]]:
     for path in sorted(_STATIC.iterdir()):
         yield path.name, path.read_text(encoding="utf-8")
-    for part in (index, series, choose, over):
-        yield from part.pages(site)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -13,13 +13,13 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.environments import plain_import
-from mcore_compat.publish.collation import Counts, counts
-from mcore_compat.publish.rendering import environment, render, shown
+from mcore_compat.publish.collation import Counts, causes_of, counts
+from mcore_compat.publish.rendering import part, render, shown
 from mcore_compat.publish.site.view import Entry, Site
 from mcore_compat.results import answer, verdict
 from mcore_compat.results.better_cells import BetterCell
 from mcore_compat.results.repairs import Repair
-from mcore_compat.results.result import CheckResult, Result
+from mcore_compat.results.result import CheckEndings, CheckResult, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,14 @@ class CellSection:
 
     result: Result
     counts: Counts
-    answer: tuple[tuple[str, str], ...]
+    answer: Markup
     instead: tuple[BetterCell, ...]
-    features: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]
+    features: Markup
     stood_in: str
     families: tuple[str, ...]
     table: Markup
     groups: tuple[Markup, ...]
-    conditions: tuple[tuple[str, tuple[str, ...], Mapping[str, list[str]]], ...]
+    conditions: Markup
     exports: tuple[str, ...]
     flapping: Mapping[str, tuple[str, ...]]
     repair: Repair | None
@@ -76,13 +76,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                 outcomes=[(d, e.outcome.value) for d, e in entry.by_class.items()]
                 or [("", CellOutcome.UNTESTED.value)],
                 sections=[
-                    section(
-                        site,
-                        e,
-                        site.all_.causes[e.cell, e.device_class],
-                        site.stale.get((e.cell, e.device_class), ""),
-                    )
-                    for e in results
+                    section(site, e, site.stale.get((e.cell, e.device_class), "")) for e in results
                 ],
                 over=[o for o in site.all_.over if o.lock_of == entry.name],
                 pinned=[(axis, entry.pins[axis], series_of(entry.pins[axis])) for axis in AXES],
@@ -93,22 +87,22 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         )
 
 
-def section(site: Site, e: Result, causes: Iterable[verdict.Cause], stale: str) -> CellSection:
-    """The section of a result, whose failures have these `causes`."""
+def section(site: Site, e: Result, stale: str) -> CellSection:
+    """The section of a result."""
+    rules = site.all_.matrix.expected
+    there = {cause.fingerprint for cause in causes_of(e.endings)}
+    known = frozenset(there & site.all_.by_cause.keys())
     return CellSection(
         result=e,
         counts=counts(e),
-        answer=tuple(answer.lines(e, site.all_.matrix.expected, DEFAULT)),
+        answer=_answer(tuple(answer.lines(e, rules, DEFAULT))),
         instead=_instead(site, site.entries.get(e.cell), e.device_class),
-        features=answer.table(e),
+        features=_features(e.endings, e.device_class),
         stood_in=verdict.stood_in(e),
         families=e.families(),
         table=table(e),
-        groups=tuple(_rendered(entry, e.device_class) for entry in _groups(site, e, causes)),
-        conditions=tuple(
-            (condition, tuple(c.check for c in checks), verdict.refusals(checks))
-            for condition, checks in verdict.conditions(e.checks).items()
-        ),
+        groups=_groups(e.endings, verdict.covering(e, rules), e.device_class, known),
+        conditions=_conditions(e.endings, e.device_class),
         exports=plain_import.exports(e.variables or {}),
         flapping=verdict.flapping(e.checks),
         repair=None if e.base else site.all_.repairs.get((e.cell, e.device_class)),
@@ -207,20 +201,46 @@ def _reasons(why: tuple[tuple[str, str], ...]) -> Markup:
     )
 
 
+# The parts of a page that follow from how the checks ended are made once for all equal cells.
+
+
 @functools.cache
-def _rendered(group: Group, device_class: str) -> Markup:
-    """The part of the page about a cause; cached, because it is the same in many cells."""
-    template = environment().get_template("group.html")
-    return Markup(template.render(g=group, device_class=device_class, root="../"))
+def _answer(lines: tuple[tuple[str, str], ...]) -> Markup:
+    return part("answer.html", lines=lines)
 
 
-def _groups(site: Site, e: Result, causes: Iterable[verdict.Cause]) -> Iterator[Group]:
-    rules = site.all_.matrix.expected
-    for cause in causes:
-        by_check = {check: verdict.rule_for(e, check, rules) for check in cause.checks}
-        yield Group(
+@functools.cache
+def _features(endings: CheckEndings, device_class: str) -> Markup:
+    families, rows = answer.table(endings)
+    return part("features.html", families=families, rows=rows, device_class=device_class)
+
+
+@functools.cache
+def _conditions(endings: CheckEndings, device_class: str) -> Markup:
+    conditions = [
+        (condition, tuple(c.check for c in checks), verdict.refusals(checks))
+        for condition, checks in verdict.conditions(endings.checks).items()
+    ]
+    if not conditions:
+        return Markup()
+    return part("conditions.html", conditions=conditions, device_class=device_class)
+
+
+@functools.cache
+def _groups(
+    endings: CheckEndings, rules: tuple[Pairs, ...], device_class: str, known: frozenset[str]
+) -> tuple[Markup, ...]:
+    """The parts of the page about causes; `rules`: those that cover the cell, `known`: the
+    fingerprints of causes that have a page."""
+    checks = {c.check: c for c in endings.checks}
+    parts = []
+    for cause in causes_of(endings):
+        by_check = {c: verdict.declaring(c, checks[c], rules) for c in cause.checks}
+        group = Group(
             cause=cause,
             declared=tuple(dict.fromkeys(rule for rule in by_check.values() if rule)),
             unexpected=tuple(check for check, rule in by_check.items() if rule is None),
-            known=cause.fingerprint in site.all_.by_cause,
+            known=cause.fingerprint in known,
         )
+        parts.append(part("group.html", g=group, device_class=device_class, root="../"))
+    return tuple(parts)

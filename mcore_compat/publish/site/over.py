@@ -12,7 +12,6 @@ from mcore_compat.publish.over_base import OverBase
 from mcore_compat.publish.rendering import render
 from mcore_compat.publish.site import cell
 from mcore_compat.publish.site.view import Site
-from mcore_compat.results import verdict
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
@@ -34,10 +33,7 @@ def _text(site: Site, name: str, mine: list[OverBase]) -> str:
         name=name,
         pins=mine[0].result.pins,
         known=site.entries,
-        sections=[
-            (o, cell.section(site, o.result, verdict.causes(o.result.checks), o.stale))
-            for o in mine
-        ],
+        sections=[(o, cell.section(site, o.result, o.stale)) for o in mine],
         gpu=over_base.gpu,
         facts=[over_base.facts(o.result.base)[1:] for o in mine],
     )

@@ -3,6 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from mcore_compat.publish.collation import counts
 from mcore_compat.publish.rendering import NAMES, render
 from mcore_compat.publish.site.view import Site, restores, totals
 from mcore_compat.results import comparison
-from mcore_compat.results.result import Result
+from mcore_compat.results.result import CheckEndings, Result
 
 PACKAGES = AXES[:-1]
 """The axes whose series have a page: all but Python."""
@@ -154,7 +155,7 @@ def against(package: str, old: Sequence[Result], new: Sequence[Result]) -> Again
     also: set[str] = set()
     for before, after in pairs:
         also.update(comparison.other_pins(before, after, package))
-        if _answers(before) == _answers(after):
+        if _answers(before.endings) == _answers(after.endings):
             continue
         difference = comparison.difference(before, after)
         failures = {c.check: c.failure.fingerprint for c in after.checks if c.failure}
@@ -197,5 +198,6 @@ def _pairs(
     return [(before[pins], after[pins]) for pins in sorted({*before} & {*after})]
 
 
-def _answers(e: Result) -> list[tuple[str, str, str | None]]:
-    return [(c.check, c.outcome.value, c.condition) for c in e.checks]
+@functools.cache
+def _answers(endings: CheckEndings) -> list[tuple[str, str, str | None]]:
+    return [(c.check, c.outcome.value, c.condition) for c in endings.checks]

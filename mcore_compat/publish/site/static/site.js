@@ -249,7 +249,7 @@
       (!state.torch || cell.series[3] === state.torch) &&
       (!state.python || cell.series[4] === state.python);
 
-    /* Rows in view are drawn at once, the others afterwards, some at a time. */
+    /* Squares in view are drawn at once, the others afterwards, some at a time. */
     let drawing = 0;
     let listing = 0;
     function drawRest(rest) {
@@ -263,6 +263,10 @@
     function inView(line) {
       const at = line.getBoundingClientRect();
       return at.bottom > -100 && at.top < window.innerHeight + 100;
+    }
+    function inWidth(head) {
+      const at = head.getBoundingClientRect();
+      return at.right > -100 && at.left < window.innerWidth + 100;
     }
     /* The ModelOpt to use in a row: the newest with which nothing in the profile fails, else the
        newest of those that reach the highest level. */
@@ -284,6 +288,7 @@
       const totals = new Map();
       const rest = [];
       const near = [...matrix.tBodies[0].rows].map(inView);
+      const wide = [...matrix.tHead.rows[0].cells].slice(1).map(inWidth);
       for (const [r, mcore] of data.mcore.entries()) {
         const line = matrix.tBodies[0].rows[r];
         const best = bestOf(mcore, state, say);
@@ -302,7 +307,7 @@
           totals.set(said.word, (totals.get(said.word) || 0) + 1);
           const elsewhere = shown ? cells_of(shown.name).filter((x) => x.device && x.device !== state.device) : [];
           const draw = () => drawSquare(square, named, mcore, modelopt, said, shown, others.size, elsewhere, say, modelopt === best);
-          if (near[r]) draw();
+          if (near[r] && wide[c] !== false) draw();
           else rest.push(draw);
         }
       }
