@@ -68,9 +68,10 @@ class Grades:
             name: CellSets([c for c in known.cells if c.checks and c.device_class == name])
             for name in {cause.device_class for cause in known.causes}
         }
+        within = {name: functools.cache(functools.partial(_within, sets[name])) for name in sets}
         self._causes = {
             (cause.fingerprint, cause.device_class): _GradedCause(
-                cause, sets[cause.device_class], digests, other_builds
+                cause, sets[cause.device_class], within[cause.device_class], digests, other_builds
             )
             for cause in known.causes
         }
@@ -96,9 +97,11 @@ class _GradedCause:
         self,
         cause: PublishedCause,
         sets: CellSets,
+        within: Callable[[_Span, Place], Mask],
         digests: SourceDigests,
         other_builds: Collection[str],
     ) -> None:
+        self._within = within
         self.cause, self._digests, self._other_builds = cause, digests, other_builds
         self._sets, self._with_cause = sets, sets.with_cause.get(cause.fingerprint, {})
         self._seen: dict[tuple[str, str], tuple[str, ...] | None] = {}
@@ -227,7 +230,7 @@ class _GradedCause:
             if not known or len(known) < len(spans):
                 return None
             within, between, open_ = (
-                _common(self._sets.where(span.axis, span.up_to(place)) for span in known)
+                _common(self._within(span, place) for span in known)
                 for place in (Place.WITHIN, Place.BETWEEN, Place.BEYOND)
             )
             reaches.append(_Reach(open=open_, outside=between & ~within))
@@ -357,3 +360,8 @@ class _Span:
     def up_to(self, farthest: Place) -> Callable[[str], bool]:
         """Return whether another version of the axis is at most that far away."""
         return lambda other: place(other, self.low, self.high, self.version) <= farthest
+
+
+def _within(sets: CellSets, span: _Span, place: Place) -> Mask:
+    """Return the cells at most that far away from an interval, as seen from a version."""
+    return sets.where(span.axis, span.up_to(place))

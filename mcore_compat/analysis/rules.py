@@ -196,10 +196,14 @@ def bits(places: Iterable[int], size: int) -> int:
     return int.from_bytes(row, "little")
 
 
+_BITS = [tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256)]
+"""The places of the bits in each byte."""
+
+
 def places(cells: int) -> list[int]:
     """Return the places of a set, in order."""
-    # By the binary digits: to clear one bit after the other copies the whole set each time.
-    return [place for place, bit in enumerate(reversed(f"{cells:b}")) if bit == "1"]
+    row = cells.to_bytes(cells.bit_length() // 8 + 1, "little")
+    return [8 * at + bit for at, byte in enumerate(row) if byte for bit in _BITS[byte]]
 
 
 class CellGrid:

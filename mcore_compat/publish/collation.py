@@ -61,7 +61,7 @@ class SeenCause:
         return sorted({check.partition("[")[0] for check in self.checks})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Collated:
     """All results, in the order of their files, and what follows from them. Each property is
     computed on first use and kept. `cells`: those of the matrix; `over`: results over a base, which

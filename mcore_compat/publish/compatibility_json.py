@@ -87,7 +87,8 @@ def _without(known: CheckGroups, e: Result, row: dict[str, Any]) -> dict[str, An
     return row
 
 
-def _few(all_: Collated) -> dict[str, Any]:
+@functools.cache
+def _few(all_: Collated) -> Mapping[str, Any]:
     """Everything in the file but the cells. Sorted."""
     known = _check_groups(all_)
     return {
@@ -167,7 +168,7 @@ def _rules(failure: Explained, rules: Iterable[Rule]) -> tuple[PublishedRule, ..
 
 
 def _by_state(others: Iterable[CellSighting]) -> dict[str, tuple[str, ...]]:
-    cells: dict[str, tuple[str, ...]] = {}
+    cells: dict[str, list[str]] = {}
     for cell in others:
-        cells[cell.state.value] = (*cells.get(cell.state.value, ()), cell.cell)
-    return cells
+        cells.setdefault(cell.state, []).append(cell.cell)
+    return {str(state): tuple(names) for state, names in cells.items()}

@@ -18,7 +18,7 @@ from mcore_compat.core.outcomes import FAILURES
 from mcore_compat.publish.collation import order
 from mcore_compat.results import levels, verdict
 from mcore_compat.results.repairs import Repair
-from mcore_compat.results.result import Result
+from mcore_compat.results.result import CheckEndings, Result
 
 CONSTRAINTS = "constraints"
 """The folder of the constraints files, beside the report."""
@@ -62,18 +62,28 @@ def csv_text(results: Sequence[Result]) -> str:
         ending = [e.outcome.value, levels.level(e).key]
         start = [e.cell, e.device_class, *ending, *(e.pins[axis] for axis in AXES)]
         start += [str(e.cuda), e.te_extension, e.taken]
-        by_family: dict[str, dict[str, str]] = {"": {}} if not e.families() else {}
-        conditions: dict[str, list[str]] = {}
-        for c in e.checks:
-            if c.family:
-                by_family.setdefault(c.family, {})[c.kind] = c.outcome.value
-            if c.family and c.condition:
-                conditions.setdefault(c.family, []).append(f"{c.kind}: {c.condition}")
-        for family in sorted(by_family):
-            given = "; ".join(conditions.get(family, ()))
-            row = [*start, family, given, *(by_family[family].get(kind, "") for kind in kinds)]
-            writer.writerow([cell(value) for value in row])
+        writer.writerows(
+            [*map(cell, start), *rest] for rest in _of_families(e.endings, tuple(kinds))
+        )
     return out.getvalue()
+
+
+@functools.cache
+def _of_families(endings: CheckEndings, kinds: tuple[str, ...]) -> list[list[str]]:
+    """The last columns of a cell's rows: family, conditions, and the outcome of each kind."""
+    by_family: dict[str, dict[str, str]] = {"": {}} if not endings.families else {}
+    conditions: dict[str, list[str]] = {}
+    for c in endings.checks:
+        if c.family:
+            by_family.setdefault(c.family, {})[c.kind] = c.outcome.value
+        if c.family and c.condition:
+            conditions.setdefault(c.family, []).append(f"{c.kind}: {c.condition}")
+    rows = []
+    for family in sorted(by_family):
+        given = "; ".join(conditions.get(family, ()))
+        row = [family, given, *(by_family[family].get(kind, "") for kind in kinds)]
+        rows.append([cell(value) for value in row])
+    return rows
 
 
 def cell(value: str) -> str:
@@ -87,16 +97,17 @@ def constraints(
     results: Sequence[Result],
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair] | None = None,
+    lines: Mapping[str, InstallLine] | None = None,
 ) -> dict[str, str]:
     """By cell name: the text of a constraints file for pip and uv, for each cell that can be
     recommended, with the command that makes its environment. A repaired cell has the pins with
     which it works, not those of its lock.
 
     If a cell has results of both device classes, the one of the GPU counts. Environment variables
-    come from either, if both have the same lock.
+    come from either, if both have the same lock. `lines`: `install_lines`, if known already.
     """
     repairs = repairs or {}
-    lines = install_lines(results, facts, repairs)
+    lines = lines or install_lines(results, facts, repairs)
     return {
         name: _constraints(e, lines[name], repairs.get((name, e.device_class)))
         for name, e in _best(results).items()

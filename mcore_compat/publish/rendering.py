@@ -141,6 +141,7 @@ def _clean(value: Any) -> Any:
     return shown(value)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def address(*parts: str) -> str:
     """A relative URL, each part escaped."""
     return "/".join(quote(part, safe="") for part in parts)

@@ -138,11 +138,12 @@ class BetterCells:
 
     def _nearest_good(self, cell: str, pins: Mapping[str, str]) -> list[str]:
         """The compatible cell with the most axes in common, and of those the nearest."""
+        here = dict(zip(AXES, _series(pins), strict=True))
         for size in range(len(AXES), -1, -1):
             near = [
                 name
                 for axes in itertools.combinations(AXES, size)
-                for name in self._sharing(axes).get(_series(pins, axes), ())
+                for name in self._sharing(axes).get(tuple(here[axis] for axis in axes), ())
             ]
             if near := self._with_families_of(cell, near):
                 return [self._nearest(pins, near)]

@@ -43,7 +43,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z", max_length
 CheckId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:\[\]-]*\Z", max_length=300)]
 """Of a check, its kind, or its family."""
 
-Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+MOST_SECONDS = 1e9
+Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
 
 
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from mcore_compat.results import agreement, fingerprint, large_values
 from mcore_compat.results.result import (
     FORMAT,
     MAIN,
+    MOST_SECONDS,
     REAL,
     RECORDS,
     CheckEndings,
@@ -76,8 +78,11 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         data = foreign.decode(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ResultError(f"it is not of the format {FORMAT}")
-        packed = tuple(data["checks"])
-        data["checks"] = [_check(row, folder, whole=whole) for row in packed]
+        packed = _packed(data["checks"]) if folder else None
+        if packed is None:
+            data["checks"] = [_whole(row, folder, whole=whole) for row in data["checks"]]
+        else:
+            data["checks"] = [_shared(*row, str(folder), whole) for row in packed]
         rows = data.get("records", {}).items()
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
@@ -91,14 +96,18 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         raise ResultError(f"{where} is corrupt ({error}); {way_out(where)}") from None
 
 
-def _check(row: dict[str, Any], folder: Path | None, *, whole: bool) -> Any:
-    """The row of a check; of a packed one the check itself."""
-    if folder is None or row.keys() != _PACKED:
-        return _whole(row, folder, whole=whole)
-    return _shared(*map(row.get, _PACKED), str(folder), whole)
+_PACKED = (*large_values.SHOWN, large_values.KEY)
+"""The fields of a packed check."""
+
+_PackedCheck = tuple[str, str, Any, str]
+_fields_of: Callable[[dict[str, Any]], _PackedCheck] = operator.itemgetter(*_PACKED)
 
 
-_PACKED = dict.fromkeys((*large_values.SHOWN, large_values.KEY)).keys()
+def _packed(rows: Sequence[dict[str, Any]]) -> list[_PackedCheck] | None:
+    """The fields of packed checks; None if some are not packed."""
+    if any(len(row) != len(_PACKED) or large_values.KEY not in row for row in rows):
+        return None
+    return [_fields_of(row) for row in rows]
 
 
 @functools.lru_cache(maxsize=None, typed=True)
@@ -109,6 +118,9 @@ def _shared(name: str, outcome: str, seconds: Any, digest: str, folder: str, who
         msgspec.ValidationError: it is not of the format.
         ResultError: the rest is missing, or does not match its digest.
     """
+    if type(seconds) is float and 0 <= seconds <= MOST_SECONDS:
+        timeless: CheckResult = _shared(name, outcome, None, digest, folder, whole)
+        return replace(timeless, seconds=seconds)
     row = dict(zip(_PACKED, (name, outcome, seconds, digest), strict=True))
     return msgspec.convert(_whole(row, Path(folder), whole=whole), CheckResult)
 
@@ -153,12 +165,12 @@ def _with_verdict(result: Result, endings: CheckEndings) -> Result:
 
 
 def _endings_of(
-    rows: Iterable[dict[str, Any]], result: Result, folder: Path | None, *, whole: bool
+    packed: Sequence[_PackedCheck] | None, result: Result, folder: Path | None, *, whole: bool
 ) -> CheckEndings:
-    """How the checks of these rows ended: if all are packed, shared with equal results."""
-    if folder is None or any(large_values.KEY not in row for row in rows):
+    """How the checks ended: if all are packed, shared with equal results."""
+    if packed is None:
         return CheckEndings(result.checks)
-    key = tuple((row["check"], row["outcome"], row[large_values.KEY]) for row in rows)
+    key = tuple((name, outcome, digest) for name, outcome, _, digest in packed)
     return _endings(key, str(folder), whole, result.check_set == MAIN)
 
 

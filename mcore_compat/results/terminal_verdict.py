@@ -159,7 +159,7 @@ def _checks(result: Result) -> Table:
     table.add_column("check", overflow="fold")  # shortened names could be equal
     for family in families:
         table.add_column(Text(family))
-    for feature, kinds in by_feature(result).items():
+    for feature, kinds in by_feature(result.checks).items():
         if feature:
             table.add_row(Text(f"{feature}:", "bold"))
         for kind, checks in kinds.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import to_builtins
 
+from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import (
     CORE_KIND,
     FAILS,
@@ -102,12 +103,21 @@ def declaring(check: str, there: CheckResult | None, rules: Iterable[Pairs]) -> 
 
 def covering(result: Result, rules: Iterable[Pairs]) -> tuple[Pairs, ...]:
     """The rules that cover a cell."""
-    return _covering(tuple(rules), tuple(result.pins.items()))
+    return _covering(tuple(rules), *(result.pins[axis] for axis in AXES[:4]))
 
 
 @functools.cache
-def _covering(rules: tuple[Pairs, ...], pins: tuple[tuple[str, str], ...]) -> tuple[Pairs, ...]:
-    return tuple(rule for rule in rules if rule.covers_pins(dict(pins)))
+def _covering(
+    rules: tuple[Pairs, ...], mcore: str, modelopt: str, te: str, torch: str
+) -> tuple[Pairs, ...]:
+    pins = dict(zip(AXES, (mcore, modelopt, te, torch), strict=False))
+    of_pair = _of_pair(rules, mcore, modelopt)
+    return tuple(rule for rule in of_pair if rule.covers_pins(pins))
+
+
+@functools.cache
+def _of_pair(rules: tuple[Pairs, ...], mcore: str, modelopt: str) -> tuple[Pairs, ...]:
+    return tuple(rule for rule in rules if rule.covers(mcore, modelopt))
 
 
 def _message(check: CheckResult | None) -> str:
@@ -261,7 +271,9 @@ def stood_in(result: Result) -> str:
     return f"ran with a stand-in without kernels for TE's torch extension{asked}"
 
 
-def by_feature(result: Result) -> dict[str, dict[str, dict[str, CheckResult]]]:
+def by_feature(
+    checks: Iterable[CheckResult],
+) -> dict[str, dict[str, dict[str, CheckResult]]]:
     """By feature, in the order in which people need them, and by kind: the checks by family. Checks
     of results without features have the feature ""."""
 
@@ -270,6 +282,6 @@ def by_feature(result: Result) -> dict[str, dict[str, dict[str, CheckResult]]]:
         return FEATURES.index(name) if name in FEATURES else len(FEATURES), name, check.kind
 
     groups: dict[str, dict[str, dict[str, CheckResult]]] = {}
-    for c in sorted(result.checks, key=rank):
+    for c in sorted(checks, key=rank):
         groups.setdefault(c.feature or "", {}).setdefault(c.kind, {})[c.family or ""] = c
     return groups

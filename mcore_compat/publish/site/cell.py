@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -79,12 +80,17 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                     section(site, e, site.stale.get((e.cell, e.device_class), "")) for e in results
                 ],
                 over=[o for o in site.all_.over if o.lock_of == entry.name],
-                pinned=[(axis, entry.pins[axis], series_of(entry.pins[axis])) for axis in AXES],
+                pinned=[_pin(axis, entry.pins[axis]) for axis in AXES],
                 cuda=next((e.cuda for e in results), None),
                 install=site.installs.get(entry.name),
                 instead=() if entry.by_class else _instead(site, entry, site.device_class),
             ),
         )
+
+
+@functools.cache
+def _pin(axis: str, version: str) -> Markup:
+    return part("pin.html", axis=axis, version=version, series=series_of(version))
 
 
 def section(site: Site, e: Result, stale: str) -> CellSection:
@@ -122,25 +128,40 @@ def _instead(site: Site, entry: Entry | None, device_class: str) -> tuple[Better
 
 def table(e: Result) -> Markup:
     """The rows of the table of checks: one for each kind, with a column for each family. Made here
-    and not in a template for speed: a matrix has hundreds of thousands of squares, most of them
-    equal.
+    and not in a template for speed: a matrix has hundreds of thousands of squares, and in most
+    cells they differ only by the time that the checks took.
     """
-    families = e.families()
-    lines = []
-    for feature, kinds in verdict.by_feature(e).items():
+    text, order = _table(e.endings, e.device_class)
+    seconds = {c.check: c.seconds for c in e.checks}
+    times = (f"{seconds[check]:g}" for check in order)
+    parts = itertools.chain.from_iterable(zip(text, times, strict=False))
+    return Markup("".join((*parts, text[-1])))
+
+
+@functools.cache
+def _table(endings: CheckEndings, device_class: str) -> tuple[list[str], list[str]]:
+    """The table around the times of the checks, and the checks in their order."""
+    families = endings.families
+    lines: list[Markup] = []
+    order = []
+    for feature, kinds in verdict.by_feature(endings.checks).items():
         if feature:
             lines.append(_feature(feature, (len(families) or 1) + 2))
         for kind, results in kinds.items():
-            if "" in results:
-                squares = [_square_of(results[""], e.device_class, len(families) or 1)]
-            else:
-                squares = [
-                    _square_of(results[f], e.device_class, 1) if f in results else _NONE
-                    for f in families
-                ]
-            lines += [_head(kind), *squares, _reasons(_why(results)), _END]
-    return Markup("".join(lines))
+            lines.append(_head(kind))
+            for family in [""] if "" in results else families:
+                if check := results.get(family):
+                    columns = 1 if family else len(families) or 1
+                    lines.append(_square_of(check, device_class, columns))
+                    order.append(check.check)
+                else:
+                    lines.append(_NONE)
+            lines += [_reasons(_why(results)), _END]
+    return "".join(lines).split(_TIME), order
 
+
+_TIME = "\0"
+"""Stands for the time of a check; no text on a page has this character (`rendering.shown`)."""
 
 _END = Markup("</tr>\n")
 _NONE = Markup('<td class="o-none"><span class="vh">not run</span></td>')
@@ -161,11 +182,11 @@ def _head(kind: str) -> Markup:
 def _square_of(c: CheckResult, device_class: str, columns: int) -> Markup:
     cause = c.failure.fingerprint if c.failure else ""
     cause = CheckOutcome.WORKS_WITH.value if c.condition else cause  # the anchor on the page
-    return _square(c.outcome.value, c.seconds, cause, device_class, columns)
+    return _square(c.outcome.value, cause, device_class, columns)
 
 
 @functools.cache
-def _square(outcome: str, seconds: float, part: str, device_class: str, columns: int) -> Markup:
+def _square(outcome: str, part: str, device_class: str, columns: int) -> Markup:
     words = Markup('<span class="sym" aria-hidden="true">{}</span> {}').format(
         verdict.SYMBOLS[outcome], outcome
     )
@@ -173,7 +194,7 @@ def _square(outcome: str, seconds: float, part: str, device_class: str, columns:
         words = Markup('<a href="#{}-{}">{}</a>').format(device_class, part, words)
     span = Markup(' colspan="{}"').format(columns) if columns > 1 else ""
     return Markup('<td{} class="o-{}">{} <small>{} s</small></td>').format(
-        span, outcome, words, f"{seconds:g}"
+        span, outcome, words, Markup(_TIME)
     )
 
 

@@ -84,7 +84,9 @@ class Site:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its constraints file, if it has one."""
-        return csv_and_constraints.constraints(self.all_.found, self._facts, self.all_.repairs)
+        return csv_and_constraints.constraints(
+            self.all_.found, self._facts, self.all_.repairs, self.installs
+        )
 
     @cached_property
     def installs(self) -> Mapping[str, InstallLine]:
