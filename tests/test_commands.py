@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import os
 import pkgutil
 import shlex
 import shutil
@@ -394,17 +393,6 @@ def test_what_the_system_refuses_is_one_line_that_names_the_file(
     path.mkdir(parents=True)
     assert cli.main(["show", "0.16-modelopt0.41"]) == 3
     assert capsys.readouterr().err == f"mcore-compat: {path}: Is a directory\n"
-
-
-def test_who_reads_may_have_enough() -> None:
-    code = "from mcore_compat import cli; raise SystemExit(cli.main(['list']))"
-    reads, writes = os.pipe()
-    os.close(reads)
-    with open(writes, "wb") as out:
-        done = subprocess.run(
-            [sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False
-        )
-    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def test_what_selects_nothing_says_so(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
