@@ -19,6 +19,7 @@ from mcore_compat.base.errors import InfrastructureError, InterpreterError
 from mcore_compat.core import combinations
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.workspace import VARIABLE, Workspace
+from mcore_compat.index import package_index
 from mcore_compat.results import store
 from mcore_compat.results.result import Result, result_path
 from mcore_compat.run import machine, pipeline
@@ -297,6 +298,33 @@ def test_bad_input_is_one_line_and_nothing_runs(
     assert error.startswith("mcore-compat: ")
     assert error.count("\n") == 1
     assert world.ran == []
+
+
+@pytest.fixture
+def transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index, as far as a line of transformers needs it."""
+    listed = ["4.55.0", "4.55.4", "4.56.2", "4.57.0", "4.57.1"]
+    monkeypatch.setattr(package_index, "resolvers_client", lambda: None)
+    monkeypatch.setattr(package_index, "installable", lambda *_: listed)
+
+
+@pytest.mark.usefixtures("world", "transformers")
+@pytest.mark.parametrize("pin", ["4.55.x", "4.55.4"])
+def test_the_newest_release_stands_for_a_series_without_a_lock(
+    pin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"good": f"{GOOD}-with-transformers@{pin}", "bad": f"{GOOD}-with-transformers@4.57.x"}
+    assert bisect("--axis", "transformers", "--dry-run", "--format", "json", **ends) == 0
+    cells = [point["cell"].partition("@")[2] for point in said_of(capsys)["points"]]
+    assert cells == ["4.55.4", "4.56.2", "4.57.1"]
+
+
+@pytest.mark.usefixtures("world", "transformers")
+def test_a_series_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    ends = {"good": f"{GOOD}-with-transformers@4.58.x", "bad": GOOD}
+    assert bisect("--axis", "transformers", "--dry-run", **ends) == 2
+    said = 'transformers==4.58.*: the index has no such release with a wheel; did you mean "4.5'
+    assert said in capsys.readouterr().err
 
 
 def test_over_megatron_core_what_moves_with_it_is_told(

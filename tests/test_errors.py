@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from mcore_compat.base.errors import edits, nearest
 
+FAMILIES = ["gpt", "mla-moe", "llama4-moe", "hybrid-mamba"]
+
 WORDS = st.text(alphabet="ab01.", max_size=8)
 
 
@@ -38,6 +40,13 @@ def test_edits_are_the_same_both_ways_and_bounded(one: str, other: str) -> None:
     [
         ("0.61", ["0.19", "0.16", "0.6"], '; did you mean "0.16"?'),
         ("0.91", ["0.11", "0.9", "0.19"], '; did you mean "0.19"?'),
+        ("moe", FAMILIES, '; did you mean "mla-moe" or "llama4-moe"?'),
+        ("lama4", FAMILIES, '; did you mean "llama4-moe"?'),
+        ("hybrid", FAMILIES, '; did you mean "hybrid-mamba"?'),
+        ("toch", ["newer-torch", "torch"], '; did you mean "torch"?'),
+        ("--container", ["--from-container", "--for"], '; did you mean "--from-container"?'),
+        ("a", ["a-b", "a-c", "a_d"], '; did you mean "a-b", "a-c" or "a_d"?'),
+        ("moe", [*(f"moe-{n}" for n in range(5)), "mole"], '; did you mean "mole"?'),
         ("xyz", ["aaa", "bbb"], "; valid: aaa, bbb"),
         ("xyz", [], ""),
         ("xyz", [f"a{n}" for n in range(30)], ""),

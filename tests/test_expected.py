@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import snapshot
 from packaging.specifiers import SpecifierSet
+from support import event, stand_in_result
 from test_declared import cell, check, seen
 
+from mcore_compat import cli
 from mcore_compat.base.errors import MatrixError
-from mcore_compat.core import matrix
+from mcore_compat.core import combinations, matrix
 from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL
-from mcore_compat.results import verdict
+from mcore_compat.results import store, verdict
 from mcore_compat.results.result import CheckResult, Result
 from mcore_compat.run import cells
 
@@ -142,7 +145,7 @@ def test_what_works_under_a_condition_is_no_failure_to_be_declared() -> None:
 def test_the_report_refuses_what_a_run_of_a_few_cells_cannot_judge(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    declared: Any = SimpleNamespace(expected=[RULE])
+    declared: Any = SimpleNamespace(expected=[RULE], expired=())
     found = [with_outcomes(other=CheckOutcome.BROKEN)]
     assert cells.outlived(found, declared) == 0
     assert cells.outlived(found, declared, every=True) == MatrixError.exit_code
@@ -221,6 +224,49 @@ def test_a_rule_may_name_several_checks_and_what_they_say() -> None:
     assert matrix.parse(text(), "m", TODAY).expected[-1].checks == ("x",)
 
 
+def test_a_rule_past_its_date_declares_nothing() -> None:
+    before = snapshot.matrix()
+    after = matrix.parse(text(expires="2026-11-22"), "m", TODAY)
+    assert (after.expected, [rule.reason for rule in after.expired]) == (before.expected, ["r"])
+
+
+def test_the_report_refuses_a_rule_past_its_date_and_a_run_tells_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    declared: Any = SimpleNamespace(expected=(), expired=[RULE])
+    assert cells.outlived([], declared) == 0
+    assert "expired rules (1); nox -s report lists them" in capsys.readouterr().err
+    assert cells.outlived([], declared, every=True) == MatrixError.exit_code
+    assert '"state*" (megatron-core>=0.16 ' in capsys.readouterr().err
+
+
+AFTER_ALL = datetime.date(2999, 1, 1)
+CELL = "compat-0.16-modelopt0.41"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["list"], 0),
+        (["show", CELL], 1),
+        (["explain", CELL], 0),
+        (["matrix", "--dry-run"], 0),
+    ],
+)
+def test_no_command_fails_once_the_declarations_expired(
+    argv: list[str],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = snapshot.workspace_in(tmp_path, monkeypatch)
+    monkeypatch.setattr(matrix.load, "__defaults__", (AFTER_ALL,))
+    found = combinations.named(CELL, snapshot.matrix(), snapshot.releases())
+    store.save(stand_in_result(event("restore[gpt]", "broken"), cell=found), place.results)
+    assert (cli.main(argv), capsys.readouterr().err) == (code, "")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -230,10 +276,9 @@ def test_a_rule_may_name_several_checks_and_what_they_say() -> None:
         ({"owner": ""}, "'owner' is a required property"),
         ({"owner": "modelopt"}, 'did you mean "nvidia-modelopt"'),
         ({"upstream": "see the tracker"}, "does not match"),
-        ({"expires": "2026-11-22"}, "expired on 2026-11-22"),
     ],
 )
-def test_a_rule_with_a_slip_or_without_owner_or_past_its_date_is_refused(
+def test_a_rule_with_a_slip_or_without_owner_is_refused(
     changed: dict[str, str], message: str
 ) -> None:
     with pytest.raises(MatrixError, match=message):

@@ -24,6 +24,9 @@ from faults.trial import Kind, Trial, Verdict
 from faults.workshop import COMMANDS, Launch, Workshop
 from minimatrix import packages
 
+from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.cli import parsing
+
 RESULT = "reports/results/compat-1/main.host.json"
 
 
@@ -239,6 +242,22 @@ def test_there_are_forty_kinds_and_all_of_real_commands() -> None:
     assert len(REGISTRY) >= 40
     for kind in REGISTRY.values():
         assert {*kind.commands, *kind.also} <= {*COMMANDS}, kind.name
+
+
+def test_the_page_has_the_kinds_in_their_words_of_now() -> None:
+    stored: score.Score = json.loads(score.SCORE.read_text())
+    for name in stored["kinds"].keys() & REGISTRY.keys():  # the rest: after the next session
+        assert stored["kinds"][name]["what"] == REGISTRY[name].what
+    assert score.PAGE.read_text() == score.rendered(stored)
+
+
+def test_a_removed_folder_is_told_in_the_words_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(InfrastructureError, match=REGISTRY["folder-working-deleted"].what):
+        parsing.parse(["list"])
 
 
 def test_each_damage_changes_a_result() -> None:

@@ -13,6 +13,7 @@ from mcore_compat.core import cells, combinations, matrix
 from mcore_compat.core.cells import Request
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
+from mcore_compat.results import verdict
 
 TODAY = datetime.date(2026, 1, 1)
 TEXT = """
@@ -70,8 +71,20 @@ def test_a_slip_is_named(change: tuple[str, str], said: str) -> None:
     assert said in refused(TEXT.replace(*change))
 
 
-def test_an_expired_rule_is_an_error() -> None:
-    assert "expired" in refused(TEXT + "[[exclude]]\n" + RULE + 'expires = "2025-12-31"\n')
+def test_an_expired_exclusion_takes_nothing_away(known: Releases) -> None:
+    text = TEXT + "[[exclude]]\n" + RULE + 'expires = "2025-12-31"\n'
+    declared = matrix.parse(text, "matrix.toml", TODAY)
+    assert [cell.mcore for cell in combinations.cells(declared, known)] == ["0.16.1"]
+    (line,) = verdict.expired(declared.expired)
+    assert line.startswith(
+        "matrix.toml: exclude: megatron-core==0.16.* nvidia-modelopt>=0.41 expired on 2025-12-31"
+    )
+
+
+def test_a_rule_counts_on_its_last_day() -> None:
+    text = TEXT + "[[exclude]]\n" + RULE + f'expires = "{TODAY}"\n'
+    declared = matrix.parse(text, "matrix.toml", TODAY)
+    assert (len(declared.exclusions), declared.expired) == (1, ())
 
 
 def test_a_rule_that_matches_no_cell_is_an_error(known: Releases) -> None:

@@ -26,7 +26,7 @@ from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import creation, toolkits
 from mcore_compat.environments.wheelhouse import Key, Unbuildable, Wheel
-from mcore_compat.resolve import refusal
+from mcore_compat.resolve import refusal, resolution
 from mcore_compat.resolve.locks import Lock
 from mcore_compat.results import store
 from mcore_compat.results.result import Result, result_path
@@ -257,3 +257,23 @@ def test_the_lock_of_further_pins_does_not_depend_on_whether_their_cell_has_one(
     pipeline.lock_of(pipeline.chosen(name, here), here)
     assert made == [(CELL, ""), (name, CELL)]
     assert not stages.workspace.lock(CELL).exists()
+
+
+@pytest.mark.parametrize(("pin", "again"), [("4.57.1", False), ("4.57.x", True)])
+def test_an_unresolvable_pin_of_a_series_is_resolved_again(
+    pin: str, again: bool, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later release of the series may install, and the date of the lock is that of the newest."""
+    tries: list[str] = []
+
+    def make(cell: Cell, *_: Any, **__: Any) -> resolution.Unresolvable:
+        tries.append(cell.name)
+        return resolution.Unresolvable(reason="a needs b")
+
+    monkeypatch.setattr(resolution, "make", make)
+    name = f"{CELL}-with-transformers@{pin}"
+    for _ in range(2):
+        outcome = pipeline.run_cell(name, Options(), stages.context())
+        assert outcome.result.outcome is CellOutcome.UNRESOLVABLE
+    assert tries.count(name) == 1 + again
+    assert outcome.fresh is not again

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import subprocess
+import sys
 
 import pytest
+from support import ROOT
 
+from mcore_compat import cli
 from mcore_compat.base import terminal
+from mcore_compat.cli import output
 from mcore_compat.run import context
 
 
@@ -36,3 +43,26 @@ def test_progress_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]
 def test_progress_that_nobody_can_read_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", Closed())
     context.say("  building")
+
+
+@pytest.mark.parametrize("argv", [["list"], ["list", "--help"], ["show", "0.16-modelopt0.41"]])
+def test_who_reads_may_have_enough(argv: list[str]) -> None:
+    code = f"from mcore_compat import cli; raise SystemExit(cli.main({argv}))"
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_pipe_that_breaks_is_an_error_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def breaks() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(output, "prepare", breaks)
+    assert cli.main(["list"]) == 3
+    assert capfd.readouterr().err == "mcore-compat: Broken pipe\n"

@@ -7,7 +7,8 @@ an incompatibility: that is an outcome (`mcore_compat.core.outcomes`), not an er
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 
 class CompatError(Exception):
@@ -76,6 +77,15 @@ def one_line(error: CompatError) -> str:
     return line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}"
 
 
+MOST = 4
+"""The most choices that a suggestion names."""
+
+SHORTEST = 4
+"""The fewest letters of a word that may have a typing error: short words are all alike."""
+
+_WORD = re.compile(r"[^-_:\[\]\s]+")
+
+
 def printable(text: str) -> str:
     """The text with every unprintable character replaced by its Python escape."""
     if text.isprintable():
@@ -84,14 +94,35 @@ def printable(text: str) -> str:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
-    """`'; did you mean "x"?'` for the closest choice, else a short list of choices, else ""."""
+    """`'; did you mean "x" or "y"?'` for the choices with a word like it, else for the closest one,
+    else a short list of choices, else ""."""
     known = list(choices)
+    alike = _with_word(value, known)
+    if 0 < len(alike) <= MOST:
+        *others, last = (f'"{choice}"' for choice in alike)
+        return f"; did you mean {' or '.join([', '.join(others), last] if others else [last])}?"
     close = difflib.get_close_matches(value, known, n=len(known) or 1, cutoff=0.5)
     if close:
         return f'; did you mean "{min(close, key=lambda choice: slip(value, choice))}"?'
     if known and len(known) <= 20:
         return f"; valid: {', '.join(known)}"
     return ""
+
+
+def _with_word(value: str, choices: Sequence[str]) -> list[str]:
+    """The choices of several words that contain `value` as words, as `mla-moe` and `llama4-moe` do
+    `moe`; else those with a word that is one edit away, unless a whole choice is."""
+    typed = "-".join(_WORD.findall(value))
+    words = {choice: _WORD.findall(choice) for choice in choices}
+    several = {choice: its for choice, its in words.items() if len(its) > 1}
+    found = [c for c, its in several.items() if typed and f"-{typed}-" in f"-{'-'.join(its)}-"]
+    if found or len(typed) < SHORTEST or any(_one_edit(value, choice) for choice in words):
+        return found
+    return [c for c, its in several.items() if any(_one_edit(typed, word) for word in its)]
+
+
+def _one_edit(typed: str, meant: str) -> bool:
+    return abs(len(typed) - len(meant)) <= 1 and edits(typed, meant) == 1
 
 
 def slip(typed: str, meant: str) -> tuple[int, bool, bool, bool]:

@@ -61,8 +61,6 @@ def _of_cell(name: str) -> int:
         place = own.workspace(place)
         mine = [*one_cell.results_of(cell, place)]
     for result in mine:
-        if len(mine) > 1:
-            print(f"{result.device_class}:")
         alike = [other for other in every if other.device_class == result.device_class]
         alike += () if result in alike else (result,)
         print("\n".join(one_cell.causes(result, alike, here)))

@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import io
 import os
+import select
 import sys
 
 from mcore_compat.base.errors import InfrastructureError
@@ -58,6 +59,15 @@ def finish() -> None:
         raise
     except OSError as error:
         raise InfrastructureError(f"standard output: {error.strerror or error}") from None
+
+
+def reader_ended() -> bool:
+    """Whether standard output or error is a pipe that nobody reads any more, as after `| head`."""
+    ends = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a replaced stream has no file number
+            ends.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in ends.poll(0))
 
 
 def abandon() -> None:

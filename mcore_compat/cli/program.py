@@ -15,6 +15,10 @@ from mcore_compat.cli import output, parsing
 WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 """Error numbers of failed writes."""
 
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""The exit code if `| head` has enough: that of programs which SIGPIPE ends. No error is printed,
+as nothing failed."""
+
 
 class Ended(KeyboardInterrupt):
     """SIGTERM or Ctrl-C. After a plain KeyboardInterrupt inside `exec`, as in a dataclass, Python
@@ -37,10 +41,8 @@ def run(argv: Sequence[str] | None) -> int:
         return _run(sys.argv[1:] if argv is None else argv)
     except CompatError as error:
         return _failed(error)
-    except BrokenPipeError:  # `| head` closed the pipe
-        return InfrastructureError.exit_code
     except OSError as error:
-        return _failed(_told(error))
+        return CLOSED_PIPE if output.reader_ended() else _failed(_told(error))
     except (MemoryError, RuntimeError) as error:
         # How Python reports exhausted resources, for instance a thread that could not start.
         why = exhaustion.line_of([f"{type(error).__name__}: {error}"])

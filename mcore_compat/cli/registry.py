@@ -21,7 +21,8 @@ NEWS = """\
 """The exit codes of a command that runs many cells: whether somebody has to look."""
 
 FAILURES = """\
-2 bad input, 3 infrastructure error (network, disk, memory, machine), 130 interrupted"""
+2 bad input, 3 infrastructure error (network, disk, memory, machine), 130 interrupted,
+141 the reader of a pipe ended"""
 """The exit codes that every command has."""
 
 ASK = "read published results"

@@ -131,6 +131,11 @@ def name_of_pin(pin: str) -> str:
     return pin.partition("==")[0]
 
 
+def is_series(pin: str) -> bool:
+    """Whether a further pin allows all releases of a series, as `transformers==4.57.*` does."""
+    return pin.endswith(".*")
+
+
 def full_name(text: str) -> str:
     """A cell's name from one that may lack the prefix: `0.16-modelopt0.41`."""
     return text if text.startswith(PREFIX) else PREFIX + text

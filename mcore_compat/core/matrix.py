@@ -69,8 +69,8 @@ class SourceOnly:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # by identity: caches have rules as keys
 class Pairs:
-    """A rule for cells within version specifiers, until a date: of megatron-core and
-    nvidia-modelopt, for an expected failure optionally also of TE and torch.
+    """A rule for cells within version specifiers, up to and including the day `expires`: of
+    megatron-core and nvidia-modelopt, for an expected failure optionally also of TE and torch.
 
     `checks`: empty for an exclusion, for an expected failure the ids of its checks; `*` and `?`
     match any text and any character, a family's brackets match themselves. `message`: if not empty,
@@ -91,6 +91,11 @@ class Pairs:
     owner: str = ""
     upstream: str = ""
     looked: datetime.date | None = None
+
+    @property
+    def key(self) -> str:
+        """The rule's table in the file."""
+        return "expect" if self.checks else "exclude"
 
     @property
     def check(self) -> str:
@@ -185,6 +190,9 @@ class Matrix:
     extra: tuple[str, ...] = ()
     exclusions: tuple[Pairs, ...] = ()
     expected: tuple[Pairs, ...] = ()
+    expired: tuple[Pairs, ...] = ()
+    """Rules past their date: they are in neither of the two above, so they have no effect."""
+
     state_over: str | None = None
     """The megatron-core series on which ModelOpt state is exchanged between all ModelOpt series."""
 
@@ -204,8 +212,8 @@ def load(path: Path, today: datetime.date | None = None) -> Matrix:
     """Read and validate the matrix.
 
     Raises:
-        MatrixError: not TOML, a violation of the schema, a series without a stack, an expired rule.
-            One line: the key, what is wrong, the nearest valid choice.
+        MatrixError: not TOML, a violation of the schema, a series without a stack. One line: the
+            key, what is wrong, the nearest valid choice.
     """
     try:
         text = data_files.text_of(path)
@@ -244,8 +252,8 @@ def parse(text: str, where: str, today: datetime.date) -> Matrix:
     counted = collections.Counter(series for row in data["stack"] for series in row["for"])
     for series in (series for series, number in counted.items() if number > 1):
         raise MatrixError(f"{where}: megatron-core {series} has more than one [[stack]]")
-    matrix = _build(data)
-    _check(matrix, where, today)
+    matrix = _build(data, today)
+    _check(matrix, where)
     return matrix
 
 
@@ -269,8 +277,10 @@ def _validate(data: Mapping[str, Any], where: str, schema: Mapping[str, Any]) ->
     raise MatrixError(f"{where}: {at}: {error.message}")
 
 
-def _build(data: Mapping[str, Any]) -> Matrix:
+def _build(data: Mapping[str, Any], today: datetime.date) -> Matrix:
     axes = data["axes"]
+    rules = [tuple(_row(Pairs, row) for row in data.get(key, ())) for key in ("exclude", "expect")]
+    exclusions, expected = (tuple(r for r in each if r.expires >= today) for each in rules)
     stacks = {series: _row(Stack, row) for row in data["stack"] for series in row["for"]}
     return Matrix(
         mcore_series=tuple(axes["megatron-core"]),
@@ -282,8 +292,9 @@ def _build(data: Mapping[str, Any]) -> Matrix:
         source_only=tuple(_row(SourceOnly, row) for row in data.get("source-only", ())),
         undeclared=tuple(_row(Undeclared, row) for row in data.get("undeclared", ())),
         extra=tuple(data.get("cells", {}).get("extra", ())),
-        exclusions=tuple(_row(Pairs, row) for row in data.get("exclude", ())),
-        expected=tuple(_row(Pairs, row) for row in data.get("expect", ())),
+        exclusions=exclusions,
+        expected=expected,
+        expired=tuple(rule for each in rules for rule in each if rule.expires < today),
         state_over=data.get("exchange", {}).get("state-over"),
         profiles=profiles.of_tables(data.get("profile", {})),
         gpu_memory=data.get("gpu", {}).get("memory-mib", 0),
@@ -298,7 +309,7 @@ def _row(kind: type[T], row: Mapping[str, Any]) -> T:
     return msgspec.convert(fields, kind, dec_hook=lambda specifier, text: specifier(text))
 
 
-def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
+def _check(matrix: Matrix, where: str) -> None:
     """Check what a schema cannot express."""
     needs: tuple[SourceOnly | Undeclared, ...] = (*matrix.source_only, *matrix.undeclared)
     for need in needs:
@@ -322,9 +333,3 @@ def _check(matrix: Matrix, where: str, today: datetime.date) -> None:
         raise MatrixError(
             f'{where}: exchange.state-over: "{matrix.state_over}" is not on the axis{hint}'
         )
-    for rule in (*matrix.exclusions, *matrix.expected):
-        if rule.expires < today:
-            raise MatrixError(
-                f'{where}: the rule "{rule.reason}" expired on {rule.expires}; check whether it '
-                "still applies, then remove it or give it a new date"
-            )

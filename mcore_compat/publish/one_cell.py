@@ -8,12 +8,13 @@ from mcore_compat.analysis import explanation, published, untested_releases
 from mcore_compat.analysis.grades import Grades
 from mcore_compat.analysis.untested_releases import UntestedReleases
 from mcore_compat.base.errors import ResultError, UsageError
-from mcore_compat.core import combinations, source_digests
+from mcore_compat.core import combinations, profiles, source_digests
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
 from mcore_compat.resolve import resolvability
-from mcore_compat.results import repairs, store, verdict
+from mcore_compat.results import answer, repairs, store, verdict
 from mcore_compat.results.result import DEVICE_CLASSES, MAIN, Result, result_path
 from mcore_compat.run.context import Context
 
@@ -65,8 +66,9 @@ def untested(cell: Cell, context: Context) -> list[str]:
 
 
 def causes(result: Result, results: Sequence[Result], context: Context) -> Iterator[str]:
-    """Each cause of a cell's failures as lines of text, with the versions in which it occurs
-    according to all `results` of the cell's device class."""
+    """The verdict on a cell, each cause of its failures with the versions in which it occurs
+    according to all `results` of the cell's device class, and last what works."""
+    yield answer.head(result, DEFAULT)
     if result.reason:
         yield f"{result.reason.kind}: {result.reason.message}"
     cells = combinations.cells(context.matrix, context.releases)
@@ -74,10 +76,8 @@ def causes(result: Result, results: Sequence[Result], context: Context) -> Itera
     known = _published(context)
     failures = verdict.causes(result.checks)
     conditions = verdict.conditions(result.checks)
-    for condition, checks in conditions.items():
-        yield f"{', '.join(c.check for c in checks)}: works with"
-        yield from (f"  {line}" for line in condition.splitlines())
-        yield from (f"  without it: {failure}" for failure in verdict.refusals(checks))
+    if not failures and not result.reason:
+        yield "nothing fails" + (" under these conditions:" if conditions else "")
     for cause in failures:
         yield ", ".join(cause.checks)
         yield f"  {cause.type}: {verdict.gist(cause.message)}"
@@ -88,8 +88,12 @@ def causes(result: Result, results: Sequence[Result], context: Context) -> Itera
             yield f"  {line}"
         for line in _beyond(cause.fingerprint, result.device_class, known, context):
             yield f"  {line}"
-    if not failures and not result.reason:
-        yield f"{result.cell}: nothing fails" + (" under these conditions" if conditions else "")
+    for condition, checks in conditions.items():
+        yield f"{', '.join(c.check for c in checks)}: works with"
+        yield from (f"  {line}" for line in condition.splitlines())
+        yield from (f"  without it: {failure}" for failure in verdict.refusals(checks))
+    if works := profiles.counted(result.points, DEFAULT):
+        yield f"works: {'; '.join(works)}"
 
 
 def _published(context: Context) -> Grades | None:

@@ -81,7 +81,8 @@ def overrides(cell: Cell, matrix: Matrix) -> tuple[SourceOnly, ...]:
 
 
 def asked_for(cell: Cell, matrix: Matrix, releases: Releases) -> str:
-    """Digest of the resolver's input: the same digest means the same answer."""
+    """Digest of the resolver's input: the same digest means the same answer, unless the cell has a
+    further pin of a whole series, whose date only the index knows."""
     bounds = bounds_of_extras(cell, releases)
     inputs = [
         PLATFORM,

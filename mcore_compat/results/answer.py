@@ -13,7 +13,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
 from mcore_compat.results.result import CheckEndings, CheckResult, Result
-from mcore_compat.results.verdict import covering, declaring, gist
+from mcore_compat.results.verdict import covering, declaring, gist, spelt
 
 MCORE, MODELOPT = AXES[:2]
 
@@ -167,6 +167,12 @@ def _square(points: Mapping[Point, CheckOutcome]) -> str:
     if len(points) == 1 or not of:
         return together
     return f"{together} {good}/{of}"
+
+
+def head(e: Result, profile: Profile) -> str:
+    """The verdict in one line, with the cell and the device class."""
+    ended = spelt(outcome(e, profile))
+    return f"{e.cell}: {ended} for {profile.text()} (device class {e.device_class})"
 
 
 def lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterable[tuple[str, str]]:

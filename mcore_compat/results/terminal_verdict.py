@@ -66,8 +66,9 @@ def show(
         console.print(Text(plain(text), style))
 
     ended = answer.outcome(result, profile)
-    head = Text(f"{result.cell}: ").append(spelt(ended), _style(ended))
-    console.print(head.append(f" for {profile.text()} (device class {result.device_class})"))
+    head = Text(answer.head(result, profile))
+    head.highlight_words([spelt(ended)], _style(ended))
+    console.print(head)
     for what, text in answer.lines(result, rules, profile):
         say(f"  {what}: {text}")
     if instead is not None and ended is not CellOutcome.COMPATIBLE:

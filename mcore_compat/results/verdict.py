@@ -169,6 +169,19 @@ def unused(results: Iterable[Result], rules: Sequence[Pairs]) -> tuple[str, ...]
     )
 
 
+def expired(rules: Sequence[Pairs]) -> tuple[str, ...]:
+    """A line for each rule past its date."""
+    return tuple(
+        f"matrix.toml: {rule.key}: {_subject(rule)} expired on {rule.expires} and has no effect: "
+        "check whether it still applies, then remove it or give it a new date"
+        for rule in rules
+    )
+
+
+def _subject(rule: Pairs) -> str:
+    return f'"{rule.check}" ({rule.interval()})' if rule.checks else rule.interval()
+
+
 def unexpected(result: Result, rules: Sequence[Pairs]) -> tuple[CheckResult, ...]:
     """The failures of a cell that no rule of the matrix declares as expected."""
     places = _unexpected(result.endings, covering(result, rules))

@@ -179,11 +179,16 @@ def unexpected(result: Result, published: Result | None, declared: Matrix) -> st
 
 
 def outlived(results: Sequence[Result], declared: Matrix, *, every: bool = False) -> int:
-    """Print which declared failures work now, and with `every` which declarations match no failure;
-    returns the exit code of a matrix error if there are any, else 0. `every`: `results` are all
-    results."""
+    """Print which declared failures work now, and which declarations expired; with `every` also
+    which match no failure. Returns the exit code of a matrix error if one of them must be corrected
+    now, else 0: an expired one with `every` alone. `every`: `results` are all results."""
     lines = verdict.outlived(results, declared.expected)
-    lines += verdict.unused(results, declared.expected) if every else ()
+    if every:
+        lines += verdict.unused(results, declared.expected)
+        lines += verdict.expired(declared.expired)
+    elif declared.expired:
+        count = len(declared.expired)
+        say(f"mcore-compat: matrix.toml: expired rules ({count}); nox -s report lists them")
     for line in lines:
         say(f"mcore-compat: {line}")
     return MatrixError.exit_code if lines else 0

@@ -20,7 +20,7 @@ from mcore_compat.base.errors import (
 )
 from mcore_compat.base.files import home, write_text
 from mcore_compat.core import combinations
-from mcore_compat.core.cells import Cell, moved, plain_name
+from mcore_compat.core.cells import Cell, is_series, moved, plain_name
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import (
@@ -246,7 +246,10 @@ def holds_here(stored: Result, cell: Cell, lock: Lock, context: Context) -> bool
 
 
 def _still_unresolvable(cell: Cell, base: Result, context: Context) -> Result | None:
-    """The stored `unresolvable` result, if the input of the resolver is still the same."""
+    """The stored `unresolvable` result, if the input of the resolver is still the same. With a pin
+    of a whole series it may not be: each new release of the series moves the lock's date."""
+    if any(is_series(pin) for pin in cell.further):
+        return None
     path = result_path(cell.name, base.device_class, context.workspace.results)
     if context.workspace.lock(cell.name).exists() or not path.exists():
         return None

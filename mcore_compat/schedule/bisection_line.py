@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from functools import cached_property
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mcore_compat.analysis import constraints, container_cells
@@ -12,7 +15,7 @@ from mcore_compat.analysis.bisect.package_line import End
 from mcore_compat.analysis.bisect.release_line import Facts, ReleaseLine
 from mcore_compat.base.errors import UsageError, nearest
 from mcore_compat.core import containers
-from mcore_compat.core.cells import AXES, Cell
+from mcore_compat.core.cells import AXES, Cell, is_series, name_of_pin
 from mcore_compat.index import package_index
 from mcore_compat.publish import cell_records
 from mcore_compat.resolve import locks
@@ -54,9 +57,9 @@ def line_of(args: argparse.Namespace, here: Context) -> ReleaseLine:
     if args.axis and args.axis not in release_line.WORDS and package not in AXES:
         if args.hold:
             raise UsageError(f"--hold: not with --axis {package}, which changes only {package}")
-        ends = _end(good, package, here), _end(bad, package, here)
-        releases = package_index.installable(package, package_index.resolvers_client())
-        return package_line.between(package, ends, releases, facts, patches=args.patches)
+        releases = _Releases(package)
+        ends = _end(good, releases, facts, here), _end(bad, releases, facts, here)
+        return package_line.between(package, ends, releases.all, facts, patches=args.patches)
     words = (args.hold or "").split(",")
     hold = [release_line.axis_of(word.strip()) for word in words if word.strip()]
     for axis in hold:
@@ -92,17 +95,46 @@ def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> Rel
     return container_line.between(standing, facts, fixed=images[0].name == bad.name)
 
 
-def _end(cell: Cell, package: str, here: Context) -> End:
-    """Return a cell with its release of a package, from the cell's name or its lock.
+@dataclass(frozen=True)
+class _Releases:
+    """All releases of a package. The index is asked once they are needed: a wrong name is refused
+    without it."""
+
+    package: str
+
+    @cached_property
+    def all(self) -> list[str]:
+        return package_index.installable(self.package, package_index.resolvers_client())
+
+    def newest(self, pin: str) -> str:
+        """Return the newest release that a pin allows.
+
+        Raises:
+            UsageError: there is none; names the nearest.
+        """
+        allowed = Requirement(pin).specifier
+        fits = [version for version in self.all if allowed.contains(version)]
+        if not fits:
+            hint = nearest(pin.partition("==")[2].removesuffix(".*"), self.all)
+            raise UsageError(f"{pin}: the index has no such release with a wheel{hint}")
+        return fits[-1]
+
+
+def _end(cell: Cell, releases: _Releases, facts: Facts, here: Context) -> End:
+    """Return a cell with its release of a package: that of its name, else of its lock. Without a
+    lock, the newest release stands for a series in its name.
 
     Raises:
-        UsageError: it has no lock, or no such package; names the nearest.
+        UsageError: it has no lock, or no such package or release; names the nearest.
     """
-    asked = dict(pin.split("==") for pin in cell.further if not pin.endswith(".*"))
-    if package in asked:
-        return End(cell=cell, version=asked[package])
+    package = releases.package
+    pin = next((pin for pin in cell.further if name_of_pin(pin) == package), "")
+    if pin and not is_series(pin):
+        return End(cell=cell, version=pin.partition("==")[2])
     path = here.workspace.lock(cell.name)
     if not path.exists():
+        if pin:
+            return package_line.with_release(cell, package, releases.newest(pin), facts)
         raise UsageError(f"{cell.name} has no lock; make it: nox -s lock -- {cell.name}")
     lock = locks.read(path)
     version = lock.version(package)

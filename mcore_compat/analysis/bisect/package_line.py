@@ -50,35 +50,39 @@ def between(
     every = patches or series_of(old) == series_of(new)
     chosen = known if every else [v for v in known if v in series.values()]
     own = {good.version: good.cell}
-    if not differing(good.cell.pins, bad.cell.pins) and _others(good, package) == _others(
-        bad, package
+    if not differing(good.cell.pins, bad.cell.pins) and _others(good.cell, package) == _others(
+        bad.cell, package
     ):
         own[bad.version] = bad.cell
-    cells = {v: own.get(v) or _with(good, package, v, facts) for v in (old, *chosen, new)}
+    cells = {
+        v: own.get(v) or with_release(good.cell, package, v, facts).cell
+        for v in (old, *chosen, new)
+    }
     note = f"instead of --bad {bad.cell.name}: {cells[bad.version].name}, otherwise as --good"
     return ReleaseLine(
         axis=package,
         points=tuple(Point(version=version, cell=cell) for version, cell in cells.items()),
         fixed=old != good.version,
-        held={**good.cell.pins, **_held(good, package)},
+        held={**good.cell.pins, **_held(good.cell, package)},
         moving=(),
         without=tuple(v for v in known if v not in chosen),
         notes=() if bad.version in own else (note,),
     )
 
 
-def _others(end: End, package: str) -> tuple[str, ...]:
+def _others(cell: Cell, package: str) -> tuple[str, ...]:
     """Return the other pins in a cell's name."""
-    return tuple(pin for pin in end.cell.further if pin.partition("==")[0] != package)
+    return tuple(pin for pin in cell.further if name_of_pin(pin) != package)
 
 
-def _held(end: End, package: str) -> Mapping[str, str]:
-    return dict(pin.split("==", 1) for pin in _others(end, package))
+def _held(cell: Cell, package: str) -> Mapping[str, str]:
+    return dict(pin.split("==", 1) for pin in _others(cell, package))
 
 
-def _with(end: End, package: str, version: str, facts: Facts) -> Cell:
+def with_release(cell: Cell, package: str, version: str, facts: Facts) -> End:
     """Return the cell with a release of the package."""
-    asked = parse_name(end.cell.name)
+    asked = parse_name(cell.name)
     assert asked is not None
-    pins = (*_others(end, package), f"{package}=={version}")
-    return facts.cell_of(format_name(replace(asked, further=tuple(sorted(pins, key=name_of_pin)))))
+    pins = (*_others(cell, package), f"{package}=={version}")
+    name = format_name(replace(asked, further=tuple(sorted(pins, key=name_of_pin))))
+    return End(cell=facts.cell_of(name), version=version)

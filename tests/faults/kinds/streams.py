@@ -53,7 +53,7 @@ for _name, _what, _placing in (
     ("closed-all", "all three streams are closed", partial(_closed, numbers=(0, 1, 2))),
 ):
     add(f"output-{_name}", _what, ANY, _placing, codes=(-13, 141))
-add("folder-working-deleted", "the working directory is gone", ANY, _no_folder, codes=(2,))
+add("folder-working-deleted", "the working directory was removed", ANY, _no_folder, codes=(2,))
 add("variable-umask", "an odd umask", RUNS, _umask, share=0.5)
 
 SETS: dict[str, tuple[str, tuple[Mapping[str, str | None], ...]]] = {
