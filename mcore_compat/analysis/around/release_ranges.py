@@ -124,7 +124,7 @@ def parse(text: str, where: str) -> ReleaseRanges:
             starts = [start for changes in package.ranges.values() for start, _ in changes]
             for version in (*package.releases, *starts):
                 if not is_version(version):
-                    raise DataError(f'{name}: "{version}" is no version')
+                    raise DataError(f'{name}: invalid version "{version}"')
     except DataError as error:
         raise MatrixError(f"{where} is not valid ({error}); {REMAKE}") from None
     return known
