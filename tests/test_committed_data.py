@@ -27,6 +27,7 @@ from mcore_compat.analysis import (
     published,
     recommend,
 )
+from mcore_compat.analysis.around import release_ranges
 from mcore_compat.analysis.error_search import ErrorSearch
 from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.next_cell import UntestedCells
@@ -116,6 +117,14 @@ def _elsewhere(line: str) -> str:
     """A line of a traceback from another folder, each at another line."""
     file = re.compile(r'File "(?!suite/|<)([^"]+)", line (\d+)')
     return file.sub(r'File "/opt/env/lib/python3.12/site-packages/\1", line 1\2', line)
+
+
+def test_the_accepted_versions_are_read_with_the_patterns_there_are() -> None:
+    """Else nothing is known of them: nox -s refresh reads them again."""
+    ranges = release_ranges.load(HERE.version_ranges)
+    assert [p.name for p in packages.PACKAGES if not ranges.releases(p.name)] == []
+    (flash_attn,) = ranges.of(packages.TE, "2.12.0")
+    assert flash_attn.specifier == ">=2.1.1,<=2.8.3"
 
 
 def test_the_reports_stay_small_enough_to_clone() -> None:

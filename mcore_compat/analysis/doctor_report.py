@@ -20,12 +20,14 @@ _TITLE = "mcore-compat doctor"
 @dataclass(frozen=True, kw_only=True)
 class DoctorReport:
     """All `remarks` on `what` (an environment, or files), with its `versions` by axis and the
-    `results` that the remarks rest on. `cell`: for files, the tested cell nearest to their pins."""
+    `results` that the remarks rest on. `accepted`: sentences on versions that the packages' code
+    accepts. `cell`: for files, the tested cell nearest to their pins."""
 
     what: str
     remarks: Sequence[Remark]
     versions: Mapping[str, str]
     results: Sequence[Citation] = ()
+    accepted: Sequence[str] = ()
     cell: str = ""
 
     @property
@@ -34,7 +36,8 @@ class DoctorReport:
         return any(remark.kind != NOTE for remark in self.remarks)
 
     def lines(self, form: str, *, verbose: bool = False) -> Iterator[str]:
-        """Yield the report in one of FORMATS; `verbose`: the text also lists the versions."""
+        """Yield the report in one of FORMATS; `verbose`: the text also lists the versions, and
+        which are accepted."""
         if form == "json":
             yield json.dumps(self._data(), indent=1, ensure_ascii=False)
         elif form == "github":
@@ -49,6 +52,7 @@ class DoctorReport:
                 yield f"  {_line(remark.help)}"
         yield from citation.lines(self.results)
         if verbose:
+            yield from map(_line, self.accepted)
             for axis, version in self.versions.items():
                 yield f"{axis} {_line(version)}"
             yield f"{len(self.remarks)} remarks on {self.what}"
@@ -58,6 +62,7 @@ class DoctorReport:
             "of": self.what,
             "wrong": self.wrong,
             "versions": dict(self.versions),
+            "accepted": [*map(_line, self.accepted)],
             "cell": self.cell,
             "remarks": [_row(remark) for remark in self.remarks],
             "results": [result.data() for result in self.results],

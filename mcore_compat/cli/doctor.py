@@ -8,10 +8,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mcore_compat.analysis import doctor, inside_container, pin_drift, published
-from mcore_compat.analysis.around import reading
+from mcore_compat.analysis.around import code, reading, release_ranges
 from mcore_compat.analysis.around.locked import LockedVersions
 from mcore_compat.analysis.doctor_report import FORMATS, DoctorReport
 from mcore_compat.analysis.package_origin import EXTENSION, PackageOrigin
+from mcore_compat.analysis.pin_drift import PackageFacts
 from mcore_compat.base import processes
 from mcore_compat.base.errors import UsageError
 from mcore_compat.cli import options
@@ -36,7 +37,10 @@ def add_options(parser: ArgumentParser) -> None:
         help="Python of the environment (default: the active environment's)",
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="also print the versions, and minor remarks"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="also print the versions, those that the packages' code accepts, and minor remarks",
     )
     parser.add_argument(
         "--requirements",
@@ -109,14 +113,19 @@ def _of_files(args: Namespace) -> int:
         raise UsageError("--requirements reads only files; leave out --run and --python")
     place = workspace.find()
     known = published.load(place.published)
-    profile = options.profile_of(args).profile(matrix.load(place.matrix), place.suite)
-    locked = LockedVersions(folder=place.locks, cells=known.cells)
-    drift = pin_drift.check(args.requirements, known, locked, args.against, profile)
+    facts = PackageFacts(
+        locked=LockedVersions(folder=place.locks, cells=known.cells),
+        ranges=release_ranges.load(place.version_ranges),
+        matrix=matrix.load(place.matrix),
+    )
+    profile = options.profile_of(args).profile(facts.matrix, place.suite)
+    drift = pin_drift.check(args.requirements, known, facts, args.against, profile)
     cells = [remark.cell for remark in drift.remarks if remark.cell]
     report = DoctorReport(
         what=", ".join(map(str, args.requirements)),
         remarks=drift.remarks,
         versions=drift.pins,
+        accepted=drift.accepted,
         cell=drift.cell,
         results=citation.of_cells(cells, place.results),
     )
@@ -150,6 +159,7 @@ def _report(
         what=f"the environment of {python}",
         remarks=remarks,
         versions=doctor.pins_of(there),
+        accepted=code.accepted(around.ranges, there.versions),
         results=citation.of_cells(cells, place.results),
     )
 

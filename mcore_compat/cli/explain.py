@@ -116,16 +116,24 @@ def _of_error(given: str) -> int:
 
 
 def _read(seen: Sequence[SeenError], place: Workspace) -> Iterator[tuple[SeenError, Answer]]:
-    """What the releases' interfaces, and the names of compiled files, say of errors."""
-    from mcore_compat.analysis import missing_names, undefined_symbols
+    """What the releases' interfaces, the versions that their code accepts, and the names of
+    compiled files say of errors."""
+    from mcore_compat.analysis import missing_names, refused_versions, undefined_symbols
+    from mcore_compat.analysis.around import release_ranges
     from mcore_compat.api import interface_index, packages
 
     folder = place.interfaces
     there = [p for p in packages.PACKAGES if interface_index.path_of(p, folder).is_file()]
     asked = there if any(map(missing_names.is_one, seen)) else []
     indexes = [interface_index.load(package, folder) for package in asked]
+    refused = any(map(refused_versions.is_one, seen))
+    ranges = release_ranges.load(place.version_ranges) if refused else release_ranges.NO_RANGES
     for error in seen:
-        known = missing_names.answer(error, indexes) or undefined_symbols.answer(error)
+        known = (
+            missing_names.answer(error, indexes)
+            or undefined_symbols.answer(error)
+            or refused_versions.answer(error, ranges)
+        )
         if known:
             yield error, known
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mcore_compat.analysis import digest_refresh
+from mcore_compat.analysis import digest_refresh, range_refresh
 from mcore_compat.api import refresh as interfaces
 from mcore_compat.cli import options, publication
 from mcore_compat.cli.registry import NEWS
@@ -61,7 +61,8 @@ def call(args: Namespace) -> int:
         if not args.dry_run:
             nightly.write(refreshed, here.workspace)
             interfaces.update(here.workspace.interfaces, refreshed.known, package_index.client, say)
-            digest_refresh.update(here.workspace, refreshed.known, package_index.client, say)
+            for update in (digest_refresh.update, range_refresh.update):
+                update(here.workspace, refreshed.known, package_index.client, say)
         print(refreshed.description(), end="")
         here = replace(here, matrix=refreshed.declared, releases=refreshed.known)
         new = refreshed.new

@@ -3,7 +3,7 @@ what the matrix lacks."""
 
 from argparse import ArgumentParser, Namespace
 
-from mcore_compat.analysis import digest_refresh
+from mcore_compat.analysis import digest_refresh, range_refresh
 from mcore_compat.api import refresh as interfaces
 from mcore_compat.core import workspace
 from mcore_compat.index import package_index
@@ -22,14 +22,14 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--interfaces",
         action="store_true",
-        help="also read the interfaces of all releases, and the source digests that published "
-        "causes need, where they are missing (minutes)",
+        help="also read the interfaces of all releases, the versions that their code accepts, and "
+        "the source digests that published causes need, where they are missing (minutes)",
     )
 
 
 def call(args: Namespace) -> int:
-    """Rewrite `constraints/releases.json`, with `--join` the matrix, too, and read the interfaces
-    of new releases; 0.
+    """Rewrite `constraints/releases.json`, with `--join` the matrix, too, and read the sources of
+    new releases; 0.
 
     Raises as `nightly.ask` and `nightly.write`, before anything is changed.
     """
@@ -39,6 +39,7 @@ def call(args: Namespace) -> int:
     interfaces.update(
         place.interfaces, refreshed.known, package_index.client, say, begin=args.interfaces
     )
-    digest_refresh.update(place, refreshed.known, package_index.client, say, begin=args.interfaces)
+    for update in (digest_refresh.update, range_refresh.update):
+        update(place, refreshed.known, package_index.client, say, begin=args.interfaces)
     print(refreshed.description(), end="")
     return 0

@@ -55,6 +55,9 @@ class Workspace:
     digests = _Within("constraints/digests.json")
     """Of the source files that published causes are about (`core.source_digests`)."""
 
+    version_ranges = _Within("constraints/version_ranges.json")
+    """Versions of other packages that each release's code accepts (`around.release_ranges`)."""
+
     locks = _Within("constraints/locks")
     suite_tools = _Within("constraints/suite-tools.txt")
     """The lock of the suite's own tools, such as pytest."""

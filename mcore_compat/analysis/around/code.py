@@ -4,14 +4,16 @@ it switches off because an import fails. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.utils import canonicalize_name
 
+from mcore_compat.analysis.around.locked import LockedVersions
 from mcore_compat.analysis.around.metadata import needs_undeclared, of_range
 from mcore_compat.analysis.around.reading import Around
 from mcore_compat.analysis.around.versions import within
 from mcore_compat.analysis.remarks import Remark
+from mcore_compat.core.cells import is_version
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.profiles import DEFAULT, Profile
 from mcore_compat.environments.guarded_imports import SwitchedOff
@@ -49,6 +51,8 @@ FEATURES = (
 )
 """Patterns of imported names, and the feature that is off if their import fails."""
 
+ON_BLACKWELL = "on GPUs of compute capability 10.0 and newer"
+
 _CORE_PLUGINS = re.compile(r"modelopt/torch/(?:quantization|opt)/plugins/")
 """Without these plugins, ModelOpt does not quantize megatron-core's and TE's layers as it
 should."""
@@ -65,44 +69,79 @@ def remarks(
 ) -> Iterator[Remark]:
     """Yield all remarks on code; `verbose`: also failing imports without a name in FEATURES."""
     for found in around.ranges:
-        yield from _of_version(found, there, matrix, around, pins)
+        if refuses(found, there.versions):
+            brings = _brings(found, there, around, pins)
+            yield refused(found, there.versions, matrix, "is installed", brings)
     yield from _off(there, around, pins, profile or DEFAULT, verbose=verbose)
 
 
-def _of_version(
-    found: VersionRange,
-    there: Installed,
-    matrix: Matrix,
-    around: Around,
-    pins: Mapping[str, str],
-) -> Iterator[Remark]:
-    """Report a package whose installed version the code refuses."""
-    guard, name = found.guard, canonicalize_name(found.guard.subject)
-    have = there.versions.get(name, "")
-    if guard.of not in there.versions or within(
-        have, least=found.least, most=found.most, below=found.below
-    ):
-        return
-    text = f"{name} {have} is installed, but {guard.of} {there.versions[guard.of]} accepts "
+def accepted(ranges: Sequence[VersionRange], versions: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence on each version that the code accepts."""
+    return tuple(
+        f"{name} {versions[name]} is within what {found.guard.of} {versions[found.guard.of]} "
+        f"accepts, {found.specifier} ({found.where}){_blackwell(found, versions[name])}"
+        for found in ranges
+        if (name := _subject(found)) in versions
+        and is_version(versions[name])
+        and found.guard.of in versions
+        and not refuses(found, versions)
+    )
+
+
+def _blackwell(found: VersionRange, version: str) -> str:
+    if within(version, least=found.blackwell):
+        return ""
+    return f"; {ON_BLACKWELL} only from {found.blackwell} on"
+
+
+def refuses(found: VersionRange, versions: Mapping[str, str]) -> bool:
+    """Whether the code of a package does not accept the version of another one."""
+    name = _subject(found)
+    return found.guard.of in versions and name in versions and not accepts(found, versions[name])
+
+
+def refused(
+    found: VersionRange, versions: Mapping[str, str], matrix: Matrix, state: str, remedy: str
+) -> Remark:
+    """Report a version that the code does not accept; `state`: `is installed`."""
+    guard, name = found.guard, _subject(found)
+    text = f"{name} {versions[name]} {state}, but {guard.of} {versions[guard.of]} accepts "
     text += f"{found.specifier} ({found.where}): {guard.effect}"
-    needed = guard.fatal or needs_undeclared(there.versions, guard.of, name, matrix)
-    yield of_range(text, _brings(name, found, there, around, pins), is_needed=needed)
+    needed = guard.fatal or needs_undeclared(versions, guard.of, name, matrix)
+    return of_range(text, remedy, is_needed=needed)
 
 
-def _brings(
-    name: str, found: VersionRange, there: Installed, around: Around, pins: Mapping[str, str]
-) -> str:
+def _subject(found: VersionRange) -> str:
+    return canonicalize_name(found.guard.subject)
+
+
+def accepts(found: VersionRange, version: str) -> bool:
+    """Whether the code accepts a version."""
+    return within(version, least=found.least, most=found.most, below=found.below)
+
+
+def version_within(
+    found: VersionRange, pins: Mapping[str, str], locked: LockedVersions
+) -> tuple[str, str]:
+    """Return the specifier of a version that the code accepts, and the cell that was run with it;
+    empty without one."""
+    tested = locked.of(_subject(found), pins, (found.guard.of,))
+    if tested and accepts(found, tested.version):
+        return f"=={tested.version}", tested.text()
+    return f"=={found.most}" if found.most else found.specifier, ""
+
+
+def _brings(found: VersionRange, there: Installed, around: Around, pins: Mapping[str, str]) -> str:
     """Return the command that installs a version within the range."""
-    if found.guard.fatal:
+    name = _subject(found)
+    if found.guard.without:
         return (
-            f"pip uninstall -y {name}: megatron-core then writes checkpoints itself; or pip "
-            f"install '{name}{found.specifier}', if your index has one"
+            f"pip uninstall -y {name}: {found.guard.without}; or pip install "
+            f"'{name}{found.specifier}', if your index has one"
         )
-    locked = around.locked.of(name, pins, (found.guard.of,))
-    if locked and within(locked.version, least=found.least, most=found.most, below=found.below):
-        return f"{build(name, f'=={locked.version}', there, around)}; {locked.text()}"
-    exact = f"=={found.most}" if found.most else found.specifier
-    return build(name, exact, there, around)
+    exact, tested = version_within(found, pins, around.locked)
+    command = build(name, exact, there, around)
+    return f"{command}; {tested}" if tested else command
 
 
 def build(name: str, specifier: str, there: Installed, around: Around) -> str:
