@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,9 @@ from mcore_compat.analysis import explanation, exploration
 from mcore_compat.base.errors import UsageError
 from mcore_compat.core.cells import Cell, series_of
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
+from mcore_compat.resolve import solver
+from mcore_compat.resolve.resolvability import InstallChecks
+from mcore_compat.resolve.solver import Installability
 from mcore_compat.results.result import CheckResult, Failure, Record, Result, empty_result
 from mcore_compat.schedule import exploration_run
 
@@ -67,6 +72,48 @@ def chosen(
             **{**standard, **more},
         )
     )
+
+
+@given(st.sets(st.sampled_from([c.name for c in possible()])), st.sampled_from([None, 1, 3]))
+def test_asking_of_few_cells_whether_they_install_chooses_as_knowing_it_of_all(
+    out: set[str], most: int | None
+) -> None:
+    found = [
+        seen(cell("2.7.0"), check("restore", works=False)),
+        seen(cell("2.15.0"), check("restore")),
+    ]
+    asked: list[str] = []
+
+    def installs(one: Cell) -> bool:
+        asked.append(one.name)
+        return one.name not in out
+
+    state, explained = exploration.state_of(found), explanation.explain(found)
+    more: dict[str, Any] = {"minutes": 100.0, "cost": {}, "cell_minutes": 1.0, "most": most}
+    lazily = exploration.choose(possible(), state, explained, {}, installs=installs, **more)
+    there = [one for one in possible() if one.name not in out]
+    state = exploration.state_of(found)
+    assert lazily == exploration.choose(there, state, explained, {}, **more)
+    if most == 1 and not out:
+        assert len(set(asked)) < len(possible())
+
+
+def test_an_answer_is_kept_and_given_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
+    asked: list[str] = []
+
+    def verdict(of: Cell, *_: Any) -> Installability:
+        asked.append(of.name)
+        return Installability(installs=of.te != "2.8.0", reason="r")
+
+    monkeypatch.setattr(solver, "verdict", verdict)
+    cells = [cell(), cell(te="2.8.0")]
+    for _ in range(2):
+        with InstallChecks(snapshot.matrix(), snapshot.releases(), offline=True) as installs:
+            assert [installs(one) for one in (*cells, *cells)] == [True, False, True, False]
+    assert asked == [one.name for one in cells]
+    known = [installs.known(one) for one in cells]
+    assert [one and one.installs for one in known] == [True, False]
 
 
 def test_a_boundary_is_halved() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packaging.version import Version
@@ -141,7 +141,7 @@ def pairs(pins: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def coverage(state: TestedCells, possible: Iterable[Cell]) -> tuple[int, int]:
-    """Return the number of pairs of versions that were tested together, and of all installable."""
+    """Return the number of pairs of versions that were tested together, and of all possible."""
     every = {pair for cell in possible for pair in pairs(cell.pins)}
     return len(every & state.pairs), len(every)
 
@@ -183,12 +183,20 @@ Lines = Mapping[str, Sequence[str]]
 """By axis: the versions that some cell can install, oldest first."""
 
 
-def lines_of(possible: Iterable[Cell]) -> Lines:
-    """Return the versions of the varied axes."""
+Installs = Callable[[Cell], bool]
+"""Whether a cell can be installed: a slow question, asked of as few cells as possible."""
+
+
+def lines_of(possible: Iterable[Cell], state: TestedCells, installs: Installs) -> Lines:
+    """Return the versions of the varied axes that some cell can install."""
+    # What was tested installs, so one answer is mostly enough for a version.
+    tested_first = sorted(possible, key=lambda cell: cell.name not in state.names)
     versions: dict[str, set[str]] = {axis: set() for axis in VARIED}
-    for cell in possible:
-        for axis in VARIED:
-            versions[axis].add(cell.pins[axis])
+    for cell in tested_first:
+        missing = [axis for axis in VARIED if cell.pins[axis] not in versions[axis]]
+        if missing and installs(cell):
+            for axis in missing:
+                versions[axis].add(cell.pins[axis])
     return {axis: sorted(versions[axis], key=parsed) for axis in VARIED}
 
 
@@ -359,23 +367,26 @@ def choose(
     cell_minutes: float,
     refused: Collection[str] = (),
     most: int | None = None,
+    installs: Installs = lambda cell: True,
 ) -> tuple[CellChoice, ...]:
     """Choose the cells with the most value for their cost, as many as fit into `minutes`, and at
     most `most`.
 
     `cost`: by cell name, the keys of the wheels to build and the minutes for each; `refused`: keys
     of wheels that are known not to build. Each chosen cell counts as tested for the next choice.
+    `installs`: cells for which it is False are not chosen.
     """
     chosen: list[CellChoice] = []
     spent = 0.0
     asked: set[tuple[str, ...] | None] = set()
-    lines = lines_of(possible)
+    lines = lines_of(possible, state, installs)
+    out: set[str] = set()
     known = functools.cache(lambda cell: of_failures(cell, explained, lines))
     while most is None or len(chosen) < most:
         options: list[tuple[float, str, CellChoice, tuple[Reason, ...]]] = []
         for cell in candidates(possible, state):
             keys, each = cost.get(cell.name, ((), 0.0))
-            if set(keys) & set(refused):
+            if cell.name in out or set(keys) & set(refused):
                 continue
             price = cell_minutes + each * len(set(keys) - state.built)
             if spent + price > minutes:
@@ -390,11 +401,22 @@ def choose(
                 texts = tuple(reason.text for reason in order)
                 choice = CellChoice(cell=cell, reasons=texts, minutes=price)
                 options.append((rank, cell.name, choice, reasons))
-        if not options:
+        options.sort(key=lambda option: option[:2])
+        best = next(
+            (option for option in options if _possible(option[2].cell, installs, out)), None
+        )
+        if best is None:
             break
-        *_, choice, reasons = min(options, key=lambda option: option[:2])
+        *_, choice, reasons = best
         chosen.append(choice)
         spent += choice.minutes
         asked |= {reason.question for reason in reasons} - {None}
         state.add(choice.cell.name, choice.cell.pins, cost.get(choice.cell.name, ((), 0.0))[0])
     return tuple(chosen)
+
+
+def _possible(cell: Cell, installs: Installs, out: set[str]) -> bool:
+    """Whether a cell can be installed; if not, its name goes to `out`."""
+    if not installs(cell):
+        out.add(cell.name)
+    return cell.name not in out

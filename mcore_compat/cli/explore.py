@@ -30,8 +30,8 @@ def call(args: Namespace) -> int:
     """Run them, or print which would run; 0, whatever their outcome."""
     here = context(args.te_extension)
     if args.dry_run:
-        possible = exploration_run.installable(here, args.jobs, offline=args.offline)
-        view = exploration_run.view(here, args.budget, args.jobs, possible=possible)
+        with exploration_run.combined(here, offline=args.offline) as among:
+            view = exploration_run.view(here, args.budget, args.jobs, among=among)
         print(view.description(), end="")
         return 0
     names = exploration_run.run(here, minutes=args.budget, jobs=args.jobs, offline=args.offline)

@@ -124,6 +124,46 @@ def sweep(
     )
 
 
+class InstallChecks:
+    """Whether cells can be installed, one at a time, for who needs few of them. A block: at its end
+    the new answers and metadata go to the cache."""
+
+    def __init__(self, matrix: Matrix, releases: Releases, *, offline: bool) -> None:
+        self._matrix, self._releases = matrix, releases
+        client = None if offline else package_index.client()
+        self._store = MetadataStore(client=client, known=releases)
+        self._answers = kept()
+        self.asked = 0
+        """The number of cells whose answer was not in the cache."""
+
+    def known(self, cell: Cell) -> Installability | None:
+        """The answer in the cache."""
+        return self._answers.get(self._digest(cell))
+
+    def __call__(self, cell: Cell) -> bool:
+        """False if a cell cannot be installed, True if it can or the resolver cannot tell.
+
+        Raises:
+            InfrastructureError: the index did not answer.
+        """
+        digest = self._digest(cell)
+        if digest not in self._answers:
+            self.asked += 1
+            self._answers[digest] = _answer(cell, self._matrix, self._releases, self._store)
+        return self._answers[digest].installs is not False
+
+    def _digest(self, cell: Cell) -> str:
+        return resolution.asked_for(cell, self._matrix, self._releases)
+
+    def __enter__(self) -> InstallChecks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._store.save()
+        if self.asked:
+            keep({digest: a for digest, a in self._answers.items() if not a.unkept})
+
+
 def _examples(cells: Mapping[str, Cell], answers: Mapping[str, Installability]) -> dict[str, Cell]:
     """Some cells for each file that is not in the cache."""
     by_reason: dict[str, list[str]] = {}

@@ -3,11 +3,12 @@ repeats until the time budget is spent."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcore_compat.analysis import explanation, exploration
@@ -18,8 +19,8 @@ from mcore_compat.core import combinations
 from mcore_compat.core.cells import AXES, Cell, Request, series_of
 from mcore_compat.environments import kept_wheels, wheelhouse
 from mcore_compat.publish.rendering import render
-from mcore_compat.resolve import resolvability
 from mcore_compat.resolve.locks import Pin
+from mcore_compat.resolve.resolvability import InstallChecks
 from mcore_compat.results import store
 from mcore_compat.results.result import REAL, Result
 from mcore_compat.run import machine, te_extension
@@ -37,7 +38,7 @@ ROUND = 8
 @dataclass(frozen=True, kw_only=True)
 class ExplorationView:
     """What is known before a round. `covered`: how many pairs of versions were tested together, of
-    how many that can be installed."""
+    how many that are not known to be impossible."""
 
     covered: tuple[int, int]
     choices: tuple[CellChoice, ...]
@@ -60,13 +61,25 @@ def minutes_of(text: str) -> float:
     return minutes
 
 
-def installable(context: Context, jobs: int, *, offline: bool) -> tuple[Cell, ...]:
-    """Every combination of the axes that can be installed, as far as the resolver can tell."""
-    product = tuple(combinations.product(context.matrix, context.releases))
-    answers = resolvability.sweep(
-        product, context.matrix, context.releases, offline=offline, jobs=jobs, say=context.say
-    )
-    return tuple(c for c in product if answers.verdicts[c.name].installs is not False)
+@dataclass(frozen=True, kw_only=True)
+class Combinations:
+    """Every combination of the axes that is not known to be impossible; `installs`: whether one can
+    be installed, as far as the resolver can tell. To resolve all of them takes an hour."""
+
+    every: Sequence[Cell]
+    installs: InstallChecks
+
+
+@contextlib.contextmanager
+def combined(context: Context, *, offline: bool) -> Iterator[Combinations]:
+    """The combinations of the axes. Answers of the resolver are kept at the end of the block."""
+    with InstallChecks(context.matrix, context.releases, offline=offline) as checks:
+        every = []
+        for cell in combinations.product(context.matrix, context.releases):
+            known = checks.known(cell)
+            if known is None or known.installs is not False:
+                every.append(cell)
+        yield Combinations(every=every, installs=checks)
 
 
 def patches(results: Sequence[Result], pairs: set[tuple[str, str]], context: Context) -> list[Cell]:
@@ -102,20 +115,21 @@ def view(
     minutes: float,
     jobs: int,
     *,
-    possible: Sequence[Cell],
+    among: Combinations,
     most: int | None = None,
     ran: Collection[str] = (),
 ) -> ExplorationView:
-    """The coverage, and the `possible` cells most worth running within `minutes`, at `most` so
+    """The coverage, and the cells most worth running within `minutes`, at `most` so
     many; none of those that `ran`, whatever their outcome."""
     device = machine.device_class()
     results = tuple(
         e for e in store.load_all(context.workspace.results) if e.device_class == device
     )
     state = exploration.state_of(results)
+    covered = exploration.coverage(state, among.every)
     explained = explanation.explain(results)
     pairs = exploration.bases(results, explained)
-    near = [c for c in possible if (c.mcore, c.modelopt) in pairs]
+    near = [c for c in among.every if (c.mcore, c.modelopt) in pairs]
     near += patches(results, pairs, context)
     near = [c for c in near if c.name not in ran]
     keys = {cell.name: te_key(cell) for cell in near}
@@ -141,8 +155,9 @@ def view(
         cell_minutes=_cell_minutes(results) / jobs,
         refused=refused,
         most=most,
+        installs=lambda cell: exploration.spells_patch(cell) or among.installs(cell),
     )
-    return ExplorationView(covered=exploration.coverage(state, possible), choices=choices)
+    return ExplorationView(covered=covered, choices=choices)
 
 
 def te_key(cell: Cell) -> str:
@@ -166,10 +181,10 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
     """
     ends = time.monotonic() + minutes * 60
     ran: list[str] = []
-    possible = installable(context, jobs, offline=offline)
     while True:
         left = (ends - time.monotonic()) / 60
-        seen = view(context, left, jobs, possible=possible, most=ROUND, ran=ran)
+        with combined(context, offline=offline) as among:
+            seen = view(context, left, jobs, among=among, most=ROUND, ran=ran)
         context.say(seen.description().rstrip())
         cells = [choice.cell for choice in seen.choices]
         if not cells:
