@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -350,3 +351,28 @@ def test_the_budget_is_never_passed(budget: float, price: float) -> None:
     keys = {c.name: ((f"te-{c.te}-{c.torch}",), price) for c in possible()}
     picked = chosen([seen(cell())], minutes=budget, cost=keys)
     assert sum(c.minutes for c in picked) <= budget + 1e-6
+
+
+def test_a_run_chooses_again_after_each_round_and_ends_once_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MCORE_COMPAT_HOME", str(tmp_path))
+    one = exploration.CellChoice(cell=cell(), reasons=("r",), minutes=1.0)
+    before: list[list[str]] = []
+
+    def view(*_: Any, ran: list[str], **__: Any) -> exploration_run.ExplorationView:
+        before.append([*ran])
+        return exploration_run.ExplorationView(covered=(1, 2), choices=() if ran else (one,))
+
+    monkeypatch.setattr(exploration_run, "view", view)
+    monkeypatch.setattr(exploration_run, "survey", lambda cells, _: cells)
+    monkeypatch.setattr(exploration_run.matrix_run, "run", lambda *_: SimpleNamespace(failed={}))
+    said: list[str] = []
+    here: Any = SimpleNamespace(
+        matrix=snapshot.matrix(), releases=snapshot.releases(), say=said.append
+    )
+    assert exploration_run.run(here, minutes=1.0, jobs=1, offline=True) == [one.cell.name]
+    assert before == [[], [one.cell.name]]
+    assert said[1].startswith(
+        "pairs of versions tested together: 1 of 2 not known to be impossible"
+    )

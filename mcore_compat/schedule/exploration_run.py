@@ -64,7 +64,7 @@ def minutes_of(text: str) -> float:
 @dataclass(frozen=True, kw_only=True)
 class Combinations:
     """Every combination of the axes that is not known to be impossible; `installs`: whether one can
-    be installed, as far as the resolver can tell. To resolve all of them takes an hour."""
+    be installed, as far as the resolver can tell. To resolve all takes minutes of CPU time."""
 
     every: Sequence[Cell]
     installs: InstallChecks
@@ -79,6 +79,7 @@ def combined(context: Context, *, offline: bool) -> Iterator[Combinations]:
             known = checks.known(cell)
             if known is None or known.installs is not False:
                 every.append(cell)
+        context.say(f"{len(every)} combinations: choosing, and resolving what may be chosen")
         yield Combinations(every=every, installs=checks)
 
 
@@ -180,11 +181,15 @@ def run(context: Context, *, minutes: float, jobs: int, offline: bool) -> list[s
         InfrastructureError: no cell of a round has a result; those of earlier rounds are kept.
     """
     ends = time.monotonic() + minutes * 60
+    with combined(context, offline=offline) as among:
+        return _rounds(among, ends, jobs, context)
+
+
+def _rounds(among: Combinations, ends: float, jobs: int, context: Context) -> list[str]:
     ran: list[str] = []
     while True:
         left = (ends - time.monotonic()) / 60
-        with combined(context, offline=offline) as among:
-            seen = view(context, left, jobs, among=among, most=ROUND, ran=ran)
+        seen = view(context, left, jobs, among=among, most=ROUND, ran=ran)
         context.say(seen.description().rstrip())
         cells = [choice.cell for choice in seen.choices]
         if not cells:
