@@ -141,7 +141,7 @@ def test_json_with_rows_is_the_same_with_each_in_a_line(rows: list[object]) -> N
     assert text.startswith(files.dump_json(data)[:-3])
     lines = text.splitlines()[-len(rows) - 2 : -2]
     assert [line.strip(" ,") for line in lines] == [
-        json.dumps(row, sort_keys=True, ensure_ascii=False) for row in rows
+        json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")) for row in rows
     ]
     assert text.endswith("}\n")
     assert "".join(files.json_pieces(data, "rows", iter(rows))) == text

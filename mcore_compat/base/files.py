@@ -166,7 +166,9 @@ def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iter
     yield "]\n}\n" if between == "\n  " else "\n ]\n}\n"
 
 
-_encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+_encode_sorted = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":")
+).encode
 
 
 def sha256_bytes(data: bytes) -> str:
