@@ -170,7 +170,7 @@ def reported(
     fresh = CellStatus(cell=dataclasses.replace(stand_in_cell(), name=now.cell), state="fresh")
     result = MatrixResult(states=(fresh,), before={now.cell: published} if ran else {})
     here: Any = SimpleNamespace(
-        workspace=world.workspace, profile=None, matrix=SimpleNamespace(expected=[])
+        workspace=world.workspace, profile=None, matrix=SimpleNamespace(expected=[], expired=())
     )
     return matrix_run.report(result, here, "host")
 

@@ -97,7 +97,7 @@ def _of_containers(args: argparse.Namespace, facts: Facts, here: Context) -> Rel
 
 @dataclass(frozen=True)
 class _Releases:
-    """All releases of a package. The index is asked once they are needed: a wrong name is refused
+    """All releases of a package. Read from the index once they are needed: a wrong name is refused
     without it."""
 
     package: str
