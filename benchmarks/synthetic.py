@@ -7,7 +7,6 @@ and prints what took how long.
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import random
@@ -110,9 +109,9 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     started, wall = time.process_time(), time.monotonic()
 
     def lap(what: str) -> None:
-        mine, others = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        others = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = time.process_time() - started + others.ru_utime + others.ru_stime
-        peak = max(mine.ru_maxrss, others.ru_maxrss) / 1024
+        peak = max(_peak(), others.ru_maxrss) / 1024
         say(f"{spent:6.2f} s  {peak:4.0f} MB  {what}")
 
     gc.disable()  # as the command does
@@ -139,13 +138,22 @@ def build(source: Path, out: Path, say: Callable[[str], None]) -> None:
     all_ = collation.collate(found, cells, declared, known(by_name, releases.load(HERE.releases)))
     with file_group.Changes() as changes:
         pages, also = site.halves(Site(all_, {}))
-        texts = functools.partial(report.texts, all_, out)
         count = changes.write_folder(
-            out / site.FOLDER, pages, also, meanwhile=lambda: report.stage(texts(), changes)
+            out / site.FOLDER,
+            pages,
+            also,
+            then=lambda: report.stage(report.of_all(all_, out), changes),
+            also_then=lambda: report.stage(report.of_each(all_, out), changes),
         )
         changes.commit()
     lap(f"report and site of {count} files written")
     say(f"{time.monotonic() - wall:6.2f} s on the clock")
+
+
+def _peak() -> int:
+    """The most memory of this process so far, in KiB; `ru_maxrss` begins with its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 if __name__ == "__main__":

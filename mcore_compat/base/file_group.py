@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mcore_compat.base import files, watched
 from mcore_compat.base.errors import InfrastructureError
+from mcore_compat.base.forks import forked
 
 Text = str | Iterable[str]
 """The text of a file, or its pieces."""
@@ -79,8 +80,8 @@ class Changes:
         return path.with_name(f".{path.name}.{self._mark}.old")
 
     def expect(self, paths: Iterable[Path]) -> None:
-        """Announce the paths that a forked process may `write`, so that its leftovers are removed;
-        call `written` with those that it did write."""
+        """Announce the paths that a forked process may `write`, so that its leftovers are
+        removed."""
         for path in paths:
             if path in self._expected:
                 continue
@@ -113,20 +114,28 @@ class Changes:
         folder: Path,
         pages: Iterable[tuple[str, str]],
         also: Iterable[tuple[str, str]] = (),
-        meanwhile: Callable[[], object] = lambda: None,
+        then: Callable[[], object] = lambda: None,
+        also_then: Callable[[], Iterable[Path]] = lambda: (),
     ) -> int:
-        """Write the files of a folder, as pairs of relative path and text, beside its target. A
-        forked process writes those of `also` at the same time; `meanwhile` is called before it is
-        waited for. Returns the number of files.
+        """Write the files of a folder, as pairs of relative path and text, beside its target, and
+        call `then`. A forked process, which starts first, writes those of `also` and calls
+        `also_then`, which returns the paths that it has written (see `expect`). Returns the number
+        of files in the folder.
 
         Raises:
             InfrastructureError: the disk is full or not writable.
         """
         self.expect([folder])
         self._changed[folder] = True
+        beside = self._beside(folder)
         with files.disk_errors(folder):
-            self._beside(folder).mkdir(parents=True)
-            return files.write_pages(self._beside(folder), pages, also, meanwhile)
+            beside.mkdir(parents=True)
+            with forked(lambda: (files.write_pages(beside, also), [*also_then()])) as other:
+                count = files.write_pages(beside, pages)
+                then()
+                more, written = other()
+        self._changed.update(dict.fromkeys(written, True))
+        return count + more
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it exists."""

@@ -8,13 +8,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from mcore_compat.base import watched
 from mcore_compat.base.errors import InfrastructureError
-from mcore_compat.base.forks import forked
 
 
 def home() -> Path:
@@ -106,22 +105,8 @@ def write_into(out: TextIO, text: str | Iterable[str], *, durable: bool) -> None
         os.fsync(out.fileno())
 
 
-def write_pages(
-    folder: Path,
-    pages: Iterable[tuple[str, str]],
-    also: Iterable[tuple[str, str]],
-    meanwhile: Callable[[], object],
-) -> int:
-    """Write files, as pairs of name and text, into a new folder; a forked process, which starts
-    first, writes those of `also`. `meanwhile` is called before that is waited for. Returns the
-    number of files."""
-    with forked(lambda: _write_all(folder, also)) as other:
-        count = _write_all(folder, pages)
-        meanwhile()
-        return count + other()
-
-
-def _write_all(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
+def write_pages(folder: Path, pages: Iterable[tuple[str, str]]) -> int:
+    """Write files, as pairs of name and text, into a new folder. Returns their number."""
     count, there = 0, {""}
     for name, text in pages:
         count += 1
@@ -166,9 +151,7 @@ def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iter
     yield "]\n}\n" if between == "\n  " else "\n ]\n}\n"
 
 
-_encode_sorted = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":")
-).encode
+_encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mcore_compat.core.workspace import Workspace
 from mcore_compat.exchange import report as exchange_report
 from mcore_compat.exchange import run as exchange_run
 from mcore_compat.publish import collation, over_base, part_reports, report, site
+from mcore_compat.publish.report import Text
 from mcore_compat.publish.site import staleness
 from mcore_compat.publish.site.view import Site
 from mcore_compat.resolve import locks
@@ -35,9 +36,6 @@ from mcore_compat.run.check_sets import EXCHANGE, MAIN
 from mcore_compat.upgrade import examples
 
 Tell = Callable[[str], None]
-
-Text = Callable[[], str | Iterable[str]]
-"""Makes the text of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +48,24 @@ class Publication:
     exchanged: Sequence[Result]
     collated: collation.Collated
 
-    @functools.cached_property
+    @property
     def texts(self) -> Mapping[Path, Text]:
         """By file but the site's: the function that makes its text."""
+        return {**self.texts_of_all, **self.texts_of_each}
+
+    @functools.cached_property
+    def texts_of_each(self) -> Mapping[Path, Text]:
+        """Those that show one result after the other."""
+        return report.of_each(self.collated, self.workspace.reports)
+
+    @functools.cached_property
+    def texts_of_all(self) -> Mapping[Path, Text]:
+        """Those that follow from all results together."""
         place = self.workspace
         outdated = exchange_run.outdated(self.exchanged, place)
         exchange_texts = exchange_report.texts(self.exchanged, outdated)
         return {
-            **report.texts(self.collated, place.reports),
+            **report.of_all(self.collated, place.reports),
             **{
                 place.reports / name: functools.partial(str, text)
                 for name, text in exchange_texts.items()
@@ -159,8 +167,12 @@ def _stage_all(published: Publication, changes: file_group.Changes) -> int:
     digests = {name: locks.digest_at(path) for name, path in paths.items() if path.exists()}
     why = staleness.stale(collated, MAIN.digest(place.suite), digests)
     pages, also = site.halves(Site(collated, why, source_digests.load(place.digests)))
-    folder = place.reports / site.FOLDER
+    changes.expect(published.texts_of_each)
     # The texts come last: what pages and texts need of all results is then known already.
     return changes.write_folder(
-        folder, pages, also, meanwhile=lambda: report.stage(published.texts, changes)
+        place.reports / site.FOLDER,
+        pages,
+        also,
+        then=lambda: report.stage(published.texts_of_all, changes),
+        also_then=lambda: report.stage(published.texts_of_each, changes),
     )

@@ -7,6 +7,7 @@ import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -93,45 +94,48 @@ def cell(value: str) -> str:
     return f"'{value}" if value[:1] in ("=", "+", "-", "@", "|", "%") else value
 
 
+class TestedEnvironment(NamedTuple):
+    """A cell that can be recommended: its result, the pin that repairs it, its packages, and how to
+    make its environment."""
+
+    result: Result
+    repair: Repair | None
+    pins: Mapping[str, str]
+    install: InstallLine
+
+
 def constraints(
     results: Sequence[Result],
     facts: InstallFacts,
     repairs: Mapping[tuple[str, str], Repair] | None = None,
-    lines: Mapping[str, InstallLine] | None = None,
 ) -> dict[str, str]:
-    """By cell name: the text of a constraints file for pip and uv, for each cell that can be
-    recommended, with the command that makes its environment. A repaired cell has the pins with
-    which it works, not those of its lock.
-
-    If a cell has results of both device classes, the one of the GPU counts. Environment variables
-    come from either, if both have the same lock. `lines`: `install_lines`, if known already.
-    """
-    repairs = repairs or {}
-    lines = lines or install_lines(results, facts, repairs)
-    return {
-        name: _constraints(e, lines[name], repairs.get((name, e.device_class)))
-        for name, e in _best(results).items()
-    }
+    """By cell name: the text of a constraints file for pip and uv, for each of `environments`."""
+    return {name: text_of(one) for name, one in environments(results, facts, repairs).items()}
 
 
-def install_lines(
+def environments(
     results: Sequence[Result],
     facts: InstallFacts,
-    repairs: Mapping[tuple[str, str], Repair],
-) -> dict[str, InstallLine]:
-    """By cell name: how to make the environment, for each cell that has constraints."""
+    repairs: Mapping[tuple[str, str], Repair] | None = None,
+) -> dict[str, TestedEnvironment]:
+    """By cell name: each cell that can be recommended. A repaired cell has the pins with which it
+    works, not those of its lock.
+
+    If a cell has results of both device classes, the one of the GPU counts. Environment variables
+    come from either, if both have the same lock.
+    """
     known = {(e.cell, e.lock): e.variables for e in results if e.variables is not None}
-    return {
-        name: facts.line(
-            _pins(_installed(e, repairs.get((name, e.device_class)))),
-            e.pins["python"],
-            known.get((name, e.lock)) if e.variables is None else e.variables,
-        )
-        for name, e in _best(results).items()
-    }
+    found = {}
+    for name, e in recommendable(results).items():
+        repair = (repairs or {}).get((name, e.device_class))
+        pins = _pins(_installed(e, repair))
+        variables = known.get((name, e.lock)) if e.variables is None else e.variables
+        line = facts.line(pins, e.pins["python"], variables)
+        found[name] = TestedEnvironment(result=e, repair=repair, pins=pins, install=line)
+    return found
 
 
-def _best(results: Sequence[Result]) -> dict[str, Result]:
+def recommendable(results: Sequence[Result]) -> dict[str, Result]:
     """By cell name: the results of cells that can be recommended."""
     best = {e.cell: e for e in sorted(results, key=lambda e: e.device_class != "host")}
     return {name: e for name, e in sorted(best.items()) if verdict.restores_all(e)}
@@ -147,8 +151,9 @@ def _pins(installed: Mapping[str, str]) -> dict[str, str]:
     return dict(pin.split("==") for pin in pins if pin)
 
 
-def _constraints(e: Result, install: InstallLine, repair: Repair | None) -> str:
-    installed = _installed(e, repair)
+def text_of(tested: TestedEnvironment) -> str:
+    """The text of a constraints file, with the command that makes the environment."""
+    e, repair, pinned, install = tested
     failed = sorted(c.check for c in e.checks if c.outcome in FAILURES)
     lines = [
         f"# {e.cell}: {e.outcome.value}, device class {e.device_class}, {e.taken[:10]}",
@@ -164,14 +169,14 @@ def _constraints(e: Result, install: InstallLine, repair: Repair | None) -> str:
             f"{name} {old or 'none'} -> {new or 'none'}" for name, (old, new) in _moved(repair)
         )
         lines.append(f"# Repaired: {line(repair.requirement)}; unlike its lock: {', '.join(moved)}")
-    pins = [f"{name}=={version}" for name, version in _pins(installed).items()]
+    pins = [f"{name}=={version}" for name, version in pinned.items()]
     lines.append(f"{install_line.LABEL}{line(install.command(install_line.FILE))}")
     lines += [f"#   {line(note)}" for note in install.notes()]
     lines.append(
         "# The lock of the same name in constraints/locks/ has hashes"
         + (", without the repair." if repair else ".")
     )
-    odd = len(installed) - len(pins)
+    odd = len(_installed(e, repair)) - len(pins)
     if odd:
         lines.append(f"# {odd} of the packages have no valid name or version: left out.")
     return "\n".join([*lines, *pins]) + "\n"

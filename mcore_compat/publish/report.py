@@ -20,32 +20,50 @@ from mcore_compat.publish import (
 from mcore_compat.publish.collation import Collated
 from mcore_compat.results import verdict_index
 
-Texts = Mapping[Path, Callable[[], str | Iterable[str]]]
-"""By file: the function that makes its text, whole or in pieces."""
+Text = Callable[[], str | Iterable[str]]
+"""Makes the text of a file, whole or in pieces."""
+
+Texts = Mapping[Path, Text]
 
 
-def texts(all_: Collated, reports: Path) -> dict[Path, Callable[[], str | Iterable[str]]]:
+def texts(all_: Collated, reports: Path) -> dict[Path, Text]:
     """Every published file but the site, and the function that makes its text."""
+    return {**of_all(all_, reports), **of_each(all_, reports)}
+
+
+def of_all(all_: Collated, reports: Path) -> dict[Path, Text]:
+    """The files that follow from all results together."""
     by_name = {e.cell: e for e in all_.found}
-    facts = InstallFacts(matrix=all_.matrix, releases=all_.releases)
-    by_path: dict[str, str] = {
-        **{
-            f"{issue_drafts.FOLDER}/{name}": text
-            for name, text in issue_drafts.texts(all_.findings, by_name).items()
-        },
-        **{
-            f"{csv_and_constraints.CONSTRAINTS}/{name}.txt": text
-            for name, text in csv_and_constraints.constraints(
-                all_.found, facts, all_.repairs
-            ).items()
-        },
-        **pictures.texts(all_),
-    }
+    drafts = issue_drafts.texts(all_.findings, by_name)
     return {
-        **{reports / name: functools.partial(str, text) for name, text in by_path.items()},
+        **{
+            reports / issue_drafts.FOLDER / name: functools.partial(str, text)
+            for name, text in drafts.items()
+        },
         reports / compatibility_page.NAME: lambda: compatibility_page.markdown(all_),
         reports / compatibility_json.NAME: lambda: compatibility_json.text(all_),
         reports / compatibility_json.SCHEMA: lambda: files.dump_json(published.json_schema()),
+    }
+
+
+def of_each(all_: Collated, reports: Path) -> dict[Path, Text]:
+    """The files that show one result after the other."""
+    facts = InstallFacts(matrix=all_.matrix, releases=all_.releases)
+    folder = reports / csv_and_constraints.CONSTRAINTS
+
+    @functools.cache
+    def constraints() -> Mapping[str, str]:
+        return csv_and_constraints.constraints(all_.found, facts, all_.repairs)
+
+    return {
+        **{
+            folder / f"{name}.txt": functools.partial(lambda name: constraints()[name], name)
+            for name in csv_and_constraints.recommendable(all_.found)
+        },
+        **{
+            reports / name: functools.partial(str, text)
+            for name, text in pictures.texts(all_).items()
+        },
         reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
         reports / "verdicts.json": lambda: verdict_index.text_of(all_.found),
     }

@@ -73,6 +73,6 @@ def _install(side: Side, facts: InstallFacts) -> str:
     if side.found is None:
         return ""
     path = f"{CONSTRAINTS}/{side.name}.txt"
-    line = csv_and_constraints.install_lines([side.found], facts, {}).get(side.name)
+    tested = csv_and_constraints.environments([side.found], facts).get(side.name)
     pins = (f"{axis}=={version}" for axis, version in side.pins.items() if axis != "python")
-    return line.command(path) if line else f"pip install {' '.join(pins)}"
+    return tested.install.command(path) if tested else f"pip install {' '.join(pins)}"

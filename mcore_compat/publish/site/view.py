@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from mcore_compat.analysis.install_line import InstallFacts, InstallLine
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
+from mcore_compat.publish.csv_and_constraints import TestedEnvironment
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.results import verdict
 from mcore_compat.results.better_cells import BetterCells
@@ -82,16 +83,9 @@ class Site:
         return max(self.all_.classes or ("host",), key=lambda d: len(self.all_.by_class.get(d, ())))
 
     @cached_property
-    def constraints(self) -> Mapping[str, str]:
-        """By cell: the text of its constraints file, if it has one."""
-        return csv_and_constraints.constraints(
-            self.all_.found, self._facts, self.all_.repairs, self.installs
-        )
-
-    @cached_property
-    def installs(self) -> Mapping[str, InstallLine]:
-        """By cell: how to make its environment, if it has a constraints file."""
-        return csv_and_constraints.install_lines(self.all_.found, self._facts, self.all_.repairs)
+    def environments(self) -> Mapping[str, TestedEnvironment]:
+        """By cell: its environment, if it can be recommended."""
+        return csv_and_constraints.environments(self.all_.found, self._facts, self.all_.repairs)
 
     @property
     def _facts(self) -> InstallFacts:
