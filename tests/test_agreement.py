@@ -104,8 +104,8 @@ def test_what_contradicts_itself_is_refused(path: Path, why: str) -> None:
     "change",
     [
         ('"outcome": "partial"', '"outcome": "compatible",\n "outcome": "partial"'),
-        ('"kind": "build"', '"kind": "other", "kind": "build"'),
-        ('"kind": "build"', '"kind": "build", "k\\u0069nd": "build"'),
+        ('"kind":"build"', '"kind":"other","kind":"build"'),
+        ('"kind":"build"', '"kind":"build","k\\u0069nd":"build"'),
         ('"torch": "2.9.1"', '"torch": "1.0", "torch": "2.9.1"'),
     ],
 )

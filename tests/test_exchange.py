@@ -293,8 +293,8 @@ def test_ways_that_were_not_asked_again_stay() -> None:
         lambda text: "{}",
         lambda text: text.replace('"format": 2', '"format": 1'),
         lambda text: text.replace(f'"restore-from[{OLD}:gpt', f'"restore-from[{NEW}:gpt'),
-        lambda text: text.replace('"check": "restore-from[', '"check": "restore['),
-        lambda text: text.replace('"failure": {', '"failure": null, "was": {'),
+        lambda text: text.replace('"check":"restore-from[', '"check":"restore['),
+        lambda text: text.replace('"failure":{', '"failure":null,"was":{'),
     ],
 )
 def test_a_file_that_is_not_whole_is_one_line_with_the_way_out(
