@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from packaging.version import InvalidVersion
 
@@ -20,22 +20,34 @@ _NOT_INSTALLED = frozenset({CellOutcome.UNRESOLVABLE, CellOutcome.UNBUILDABLE})
 """Outcomes of a cell without checks."""
 
 
-def refuse_contradictions(result: Result) -> None:
-    """Refuse a result that contradicts itself.
+def refuse_contradictions(result: Result, *, checked: bool = False) -> None:
+    """Refuse a result that contradicts itself; `checked`: `refuse_checks` was called.
 
     Raises:
         ResultError: names the contradiction.
     """
     for moment in (result.taken, *(source.taken for source in result.sources.values())):
         _refuse_moment(moment)
-    if len({check.check for check in result.checks}) != len(result.checks):
-        (twice, _), *_ = Counter(check.check for check in result.checks).most_common(1)
-        raise ResultError(f"it has the check {twice} twice")
-    loads = {f"restore-from[{name}:" for name in result.sources}
-    for check in result.checks:
-        _refuse_name(check, result.check_set, loads)
-        _refuse_outcome(check)
+    if not checked:
+        refuse_checks(result.checks, result.check_set, result.sources)
     _refuse_verdict(result)
+
+
+def refuse_checks(
+    checks: Sequence[CheckResult], check_set: str = MAIN, sources: Iterable[str] = ()
+) -> None:
+    """Refuse checks that contradict themselves or each other; `sources`: as of a result.
+
+    Raises:
+        ResultError: names the contradiction.
+    """
+    if len({check.check for check in checks}) != len(checks):
+        (twice, _), *_ = Counter(check.check for check in checks).most_common(1)
+        raise ResultError(f"it has the check {twice} twice")
+    loads = {f"restore-from[{name}:" for name in sources}
+    for check in checks:
+        _refuse_name(check, check_set, loads)
+        _refuse_outcome(check)
 
 
 def refuse_name(result: Result) -> None:

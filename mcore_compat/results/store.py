@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -87,9 +87,15 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Result)
-        agreement.refuse_contradictions(result)
-        result = _refreshed(_with_records(result))
-        return _with_verdict(result, _endings_of(packed, result, folder, whole=whole))
+        endings = None
+        if packed is not None and result.check_set == MAIN:
+            # Of checks that ended alike, all but the time is checked once.
+            endings = _endings(tuple((*row[:2], row[3]) for row in packed), str(folder), whole)
+        agreement.refuse_contradictions(result, checked=endings is not None)
+        result = _with_records(result)
+        if endings is None or not endings.current:
+            result = _refreshed(result)
+        return _with_verdict(result, endings.shared if endings else CheckEndings(result.checks))
     except (ResultError, msgspec.MsgspecError) as error:
         raise ResultError(f"{where}: {error}; {way_out(where)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -164,23 +170,25 @@ def _with_verdict(result: Result, endings: CheckEndings) -> Result:
     return result
 
 
-def _endings_of(
-    packed: Sequence[_PackedCheck] | None, result: Result, folder: Path | None, *, whole: bool
-) -> CheckEndings:
-    """How the checks ended: if all are packed, shared with equal results."""
-    if packed is None:
-        return CheckEndings(result.checks)
-    key = tuple((name, outcome, digest) for name, outcome, _, digest in packed)
-    return _endings(key, str(folder), whole, result.check_set == MAIN)
+class _Endings(NamedTuple):
+    """`current`: their fingerprints in the files are the current ones."""
+
+    shared: CheckEndings
+    current: bool
 
 
 @functools.cache
-def _endings(
-    key: tuple[tuple[str, str, str], ...], folder: str, whole: bool, main: bool
-) -> CheckEndings:
-    checks = (_shared(name, outcome, None, digest, folder, whole) for name, outcome, digest in key)
+def _endings(key: tuple[tuple[str, str, str], ...], folder: str, whole: bool) -> _Endings:
+    """How packed checks of a main set ended.
+
+    Raises:
+        ResultError: they contradict themselves or each other.
+    """
+    checks = tuple(_shared(name, ended, None, digest, folder, whole) for name, ended, digest in key)
+    agreement.refuse_checks(checks)
     kept = tuple(check for check in checks if check.kind not in RECORDS)
-    return CheckEndings(_with_fingerprints(kept) if main else kept)
+    made = _with_fingerprints(kept)
+    return _Endings(CheckEndings(made), current=made is kept)
 
 
 def _interned(values: Any) -> Any:
