@@ -82,7 +82,8 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
         if packed is None:
             data["checks"] = [_whole(row, folder, whole=whole) for row in data["checks"]]
         else:
-            data["checks"] = [_shared(*row, str(folder), whole) for row in packed]
+            at = str(folder)
+            data["checks"] = [_shared(*row, at, whole) for row in packed]
         rows = data.get("records", {}).items()
         data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
@@ -111,9 +112,12 @@ _fields_of: Callable[[dict[str, Any]], _PackedCheck] = operator.itemgetter(*_PAC
 
 def _packed(rows: Sequence[dict[str, Any]]) -> list[_PackedCheck] | None:
     """The fields of packed checks; None if some are not packed."""
-    if any(len(row) != len(_PACKED) or large_values.KEY not in row for row in rows):
+    if {*map(len, rows)} - {len(_PACKED)}:
         return None
-    return [_fields_of(row) for row in rows]
+    try:
+        return [*map(_fields_of, rows)]
+    except KeyError:
+        return None
 
 
 @functools.lru_cache(maxsize=None, typed=True)
