@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+from mcore_compat.base.errors import MatrixError
+
+T = TypeVar("T")
 
 
 class DataError(ValueError):
@@ -33,6 +38,20 @@ def text_of(path: Path) -> str:
         raise DataError(f"not UTF-8 text: {error.reason} at byte {error.start}") from None
     except ValueError as error:  # a path with a zero byte
         raise DataError(str(error)) from None
+
+
+def of_file(path: Path, parse: Callable[[str, str], T], missing: T, remake: str) -> T:
+    """What `parse` makes of a file's text and name; `missing` if the file does not exist.
+
+    Raises:
+        MatrixError: as `parse`, or the file cannot be read; `remake` is the remedy.
+    """
+    try:
+        return parse(text_of(path), path.name)
+    except FileNotFoundError:
+        return missing
+    except DataError as error:
+        raise MatrixError(f"{path.name} cannot be read ({error}); {remake}") from None
 
 
 def json_of(text: str | bytes, kind: Any = Any) -> Any:

@@ -52,19 +52,15 @@ def _rows(all_: Collated) -> Iterator[Any]:
 def _with_key(cell: CellRecord) -> dict[str, Any]:
     """A cell's row with the key of its outcomes instead of them."""
     row = {k: v for k, v in to_builtins(cell).items() if k not in _OUTCOMES}
-    return {**row, "outcomes": _outcomes(cell)[0]} if cell.by_outcome else row
+    return {**row, "outcomes": _keyed(cell.table)[0]} if cell.by_outcome else row
 
 
 _OUTCOMES = frozenset(CellOutcomes.__struct_encode_fields__)
 
 
-def _outcomes(cell: CellRecord) -> tuple[str, dict[str, Any]]:
-    """How a cell's checks ended, with its key: the same outcomes have the same."""
-    return _keyed(cell.table)
-
-
 @functools.cache
 def _keyed(table: CheckTable) -> tuple[str, dict[str, Any]]:
+    """How the checks of a cell ended, with its key: the same outcomes have the same."""
     found = {k: v for k, v in to_builtins(table.ended).items() if k in _OUTCOMES}
     return files.sha256_bytes(files.dump_json(found).encode())[:12], found
 
@@ -106,7 +102,7 @@ def _few(all_: Collated) -> Mapping[str, Any]:
             for interval in intervals
         ],
         "drift": drift.data(all_.drift),
-        "outcomes": dict(sorted(_outcomes(cell) for cell in all_.records if cell.by_outcome)),
+        "outcomes": dict(sorted(_keyed(cell.table) for cell in all_.records if cell.by_outcome)),
         "features": grouped((check, feature) for check, (feature, _) in known.items()),
         "formats": grouped((check, format_) for check, (_, format_) in known.items()),
         "over_base": [

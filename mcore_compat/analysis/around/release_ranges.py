@@ -136,9 +136,4 @@ def load(path: Path) -> ReleaseRanges:
     Raises:
         MatrixError: the file is not valid.
     """
-    try:
-        return parse(data.text_of(path), path.name)
-    except FileNotFoundError:
-        return NO_RANGES
-    except DataError as error:
-        raise MatrixError(f"{path.name} cannot be read ({error}); {REMAKE}") from None
+    return data.of_file(path, parse, NO_RANGES, REMAKE)

@@ -134,7 +134,7 @@ def table(e: Result) -> Markup:
     text, order = _table(e.endings, e.device_class)
     seconds = {c.check: c.seconds for c in e.checks}
     times = (f"{seconds[check]:g}" for check in order)
-    parts = itertools.chain.from_iterable(zip(text, times, strict=False))
+    parts = itertools.chain.from_iterable(zip(text[:-1], times, strict=True))
     return Markup("".join((*parts, text[-1])))
 
 
