@@ -41,7 +41,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
 from mcore_compat.offline import base_list, contents, plan_file
-from mcore_compat.publish import compatibility_json, compatibility_page, csv_and_constraints
+from mcore_compat.publish import compatibility_json, compatibility_page, constraints_files
 from mcore_compat.resolve import locks
 from mcore_compat.results import store, verdict_index
 from mcore_compat.run.check_sets import ON_A_GPU
@@ -237,7 +237,7 @@ def test_what_is_to_be_installed_is_what_the_constraints_say(known: Compatibilit
     """megatron-core asks for TE in an extra alone: who does not name it gets none."""
     advice = recommend.advise((), known.cells)
     facts = InstallFacts(matrix=matrix.load(HERE.matrix), releases=releases.load(HERE.releases))
-    folder = HERE.reports / csv_and_constraints.CONSTRAINTS
+    folder = HERE.reports / constraints_files.FOLDER
     lines = recommend.lines(advice, folder, facts, len(advice.cells))
     installs = [line.split() for line in lines if line.startswith("  pip install ")]
     assert len(installs) == len(advice.cells)

@@ -25,7 +25,7 @@ import mcore_compat
 from mcore_compat.analysis import published
 from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.publish import compatibility_json, csv_and_constraints
+from mcore_compat.publish import compatibility_json, constraints_files, csv_table
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import verdict
 from mcore_compat.results.result import Reason, Result
@@ -202,7 +202,7 @@ def test_without_pandas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_has_a_row_for_each_family(found: list[Result]) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_and_constraints.csv_text(found))))
+    rows = list(csv.DictReader(io.StringIO(csv_table.csv_text(found))))
     assert [(r["cell"], r["family"], r["restore"]) for r in rows] == [
         (found[1].cell, "gpt", "works"),
         (found[1].cell, "mla-moe", "broken"),
@@ -214,7 +214,7 @@ def test_the_table_has_a_row_for_each_family(found: list[Result]) -> None:
 
 @given(st.text())
 def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
-    value = csv_and_constraints.cell(text)
+    value = csv_table.cell(text)
     assert value[:1] not in set("=+-@")
     assert not set(value) & set("\r\n\t\x00\x1b")
 
@@ -222,7 +222,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
 def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Result]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
-    texts = csv_and_constraints.constraints(found, snapshot.installs())
+    texts = constraints_files.constraints(found, snapshot.installs())
     assert list(texts) == [found[0].cell]
     lines = texts[found[0].cell].splitlines()
     assert "# Fails: state[gpt]" in lines

@@ -15,7 +15,7 @@ from mcore_compat.cli import publication
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import DEFAULT
-from mcore_compat.publish import compatibility_page, csv_and_constraints, report
+from mcore_compat.publish import compatibility_page, csv_table, report
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import answer, store, terminal_verdict, verdict, verdict_index
 from mcore_compat.results.better_cells import BetterCells
@@ -56,7 +56,7 @@ def test_an_untested_pair_is_shown_as_such(made: Made, declared: Matrix) -> None
 
 def test_each_version_stands_in_its_own_column(made: Made, tmp_path: Path) -> None:
     found = store.load(store.save(made(event("restore[gpt]")), tmp_path))
-    assert ",0.16.1,0.41.0,2.11.0,2.9.1,3.12," in csv_and_constraints.csv_text([found])
+    assert ",0.16.1,0.41.0,2.11.0,2.9.1,3.12," in csv_table.csv_text([found])
     assert "transformer-engine 2.11.0, torch 2.9.1, python 3.12" in " ".join(shown(found).split())
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from mcore_compat.analysis.cell_record import CellRecord
+from mcore_compat.analysis.cell_record import CellRecord, CheckTable
 from mcore_compat.analysis.nearest_cell import WEIGHTS, distance
 from mcore_compat.core.cells import AXES, series_of
 from mcore_compat.core.outcomes import HOLDS, CheckOutcome
@@ -32,20 +32,23 @@ class CellSets:
         self.with_cause: dict[str, dict[str, Mask]] = {}
         self._by_version: dict[str, dict[str, Mask]] = {axis: {} for axis in AXES}
         self._by_series: dict[str, dict[str, Mask]] = {axis: {} for axis in AXES}
+        alike: dict[CheckTable, Mask] = {}
         for number, cell in enumerate(cells):
             bit = 1 << number
             for axis in AXES:
                 _add(self._by_version[axis], cell.pins[axis], bit)
                 _add(self._by_series[axis], series_of(cell.pins[axis]), bit)
-            for check, outcome in cell.checks.items():
-                _add(self.running, check, bit)
+            alike[cell.table] = alike.get(cell.table, 0) | bit
+        for table, here in alike.items():
+            for check, outcome in table.checks.items():
+                _add(self.running, check, here)
                 if outcome in HOLDS:
-                    _add(self.working, check, bit)
+                    _add(self.working, check, here)
                 if outcome == CheckOutcome.UNSUPPORTED:
-                    _add(self.unsupported, check, bit)
-            for check, fingerprint in cell.causes.items():
-                _add(self.failing, check, bit)
-                _add(self.with_cause.setdefault(fingerprint, {}), check, bit)
+                    _add(self.unsupported, check, here)
+            for check, fingerprint in table.ended.causes.items():
+                _add(self.failing, check, here)
+                _add(self.with_cause.setdefault(fingerprint, {}), check, here)
 
     def at(self, pins: Mapping[str, str]) -> Mask:
         """Return the cells with exactly these versions on all axes."""
@@ -111,5 +114,5 @@ def _axes_by_distance() -> list[list[tuple[bool, ...]]]:
 _NEAREST_FIRST = _axes_by_distance()
 
 
-def _add(sets: dict[str, Mask], key: str, bit: Mask) -> None:
-    sets[key] = sets.get(key, 0) | bit
+def _add(sets: dict[str, Mask], key: str, cells: Mask) -> None:
+    sets[key] = sets.get(key, 0) | cells

@@ -14,6 +14,7 @@ compares failures, or cells that work, with the relations between the releases c
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,18 @@ def _of_failure(
     passed: Callable[[str], PassedGuards],
 ) -> Finding:
     cells = tuple(sorted((s.cell for s in failure.seen if s.broken), key=_newest(by_name)))
-    between = {name: _between(passed(name), failure, declared) for name in cells}
+    axes = [rule.axes for rule in failure.rules]
+
+    @functools.cache  # thousands of cells pin few releases
+    def deciding(package: str, version: str) -> tuple[Relation, ...]:
+        return tuple(r for r in declared(package, version) if _about(r, axes))
+
+    def relations(guards: PassedGuards) -> tuple[Relation, ...]:
+        by_package = (deciding(package, guards.pins[package]) for package in DECLARING)
+        before = (r for r in guards.before(failure.fingerprint) if _about(r, axes))
+        return (*itertools.chain.from_iterable(by_package), *before)
+
+    between = {name: relations(passed(name)) for name in cells}
     kinds = {name: _kind(between[name], versions_of(by_name[name])) for name in cells}
     # The clearest example first: within every range, nothing declared, within some range.
     wanted = ((FINE, False), (NOT, False), (FINE, True), (KEPT, True))
@@ -194,15 +206,6 @@ def _of_failure(
 def versions_of(e: Result) -> Mapping[str, str]:
     """Return the version of every package of a cell, the axes included."""
     return {**e.installed, **e.pins}
-
-
-def _between(passed: PassedGuards, failure: Explained, declared: Declared) -> tuple[Relation, ...]:
-    """Return the relations of a cell's releases that concern the axes that decide a failure."""
-    pins = passed.pins
-    every = [relation for package in DECLARING for relation in declared(package, pins[package])]
-    every += passed.before(failure.fingerprint)
-    axes = [rule.axes for rule in failure.rules]
-    return tuple(r for r in every if _about(r, axes))
 
 
 def _kind(between: Sequence[Relation], pins: Mapping[str, str]) -> tuple[str, bool]:

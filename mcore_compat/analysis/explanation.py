@@ -30,7 +30,7 @@ from mcore_compat.analysis.rules import (
 )
 from mcore_compat.core.cells import AXES, format_name, has_further, is_version, parse_name, parsed
 from mcore_compat.core.outcomes import FAILURES
-from mcore_compat.results.result import Result
+from mcore_compat.results.result import CheckEndings, Failure, Result
 
 MOST_PARTS = 3
 """If the checks of one failure form more groups than these, the groups get no rules."""
@@ -110,11 +110,17 @@ class Explained:
 def groups(results: Iterable[Result]) -> dict[str, tuple[str, ...]]:
     """Return, by fingerprint, the checks that failed with it in any cell. Sorted."""
     checks: dict[str, set[str]] = {}
-    for e in results:
-        for check in e.checks:
-            if check.outcome in FAILURES and check.failure:
-                checks.setdefault(check.failure.fingerprint, set()).add(check.check)
+    for endings in {e.endings for e in results}:
+        for check, failure in _failures(endings):
+            checks.setdefault(failure.fingerprint, set()).add(check)
     return {fingerprint: tuple(sorted(checks[fingerprint])) for fingerprint in sorted(checks)}
+
+
+@functools.cache
+def _failures(endings: CheckEndings) -> tuple[tuple[str, Failure], ...]:
+    """Return the checks that failed, and how."""
+    broken = (c for c in endings.checks if c.outcome in FAILURES)
+    return tuple((c.check, c.failure) for c in broken if c.failure)
 
 
 class _CellSets:
@@ -129,20 +135,27 @@ class _CellSets:
         self._packages = sorted({name for more in others for name in more})
         self._suspects: dict[str, dict[str, None]] = {}
         """By fingerprint: the packages that the failure points at in any cell."""
-        cells: dict[tuple[str, ...], list[int]] = {}
+        self._cells: dict[tuple[str, ...], int] = {}
+        stopped: dict[str, list[int]] = {}
+        alike: dict[CheckEndings, list[int]] = {}
         for place, e in enumerate(order):
-            stopped = _STATES.get(e.outcome.value)
-            if not e.checks and stopped in NO_CHECKS:
-                cells.setdefault((stopped,), []).append(place)
-            installed = suspects.InstalledPackages(e)
-            for c in e.checks:
-                if c.failure and c.outcome in FAILURES:
-                    cells.setdefault((c.failure.fingerprint, c.check), []).append(place)
-                    of_failure = self._suspects.setdefault(c.failure.fingerprint, {})
-                    of_failure.update(dict.fromkeys(installed.suspects(c.failure)))
-                state = _STATES.get(c.outcome.value, OTHERWISE)
-                cells.setdefault((state, c.check), []).append(place)
-        self._cells = {key: bits(there, len(order)) for key, there in cells.items()}
+            without = _STATES.get(e.outcome.value)
+            if not e.checks and without in NO_CHECKS:
+                stopped.setdefault(without, []).append(place)
+            alike.setdefault(e.endings, []).append(place)
+            if failed := _failures(e.endings):
+                installed = suspects.InstalledPackages(e)
+                for _, failure in failed:
+                    of_failure = self._suspects.setdefault(failure.fingerprint, {})
+                    of_failure.update(dict.fromkeys(installed.suspects(failure)))
+        for word, there in stopped.items():
+            self._cells[word,] = bits(there, len(order))
+        for endings, there in alike.items():
+            cells = bits(there, len(order))
+            states = ((_STATES.get(c.outcome.value, OTHERWISE), c.check) for c in endings.checks)
+            failures = ((failure.fingerprint, check) for check, failure in _failures(endings))
+            for key in (*states, *failures):
+                self._cells[key] = self._cells.get(key, 0) | cells
         """Cells by `(cell's state,)`, `(check's state, check)` or `(fingerprint, check)`."""
 
     def explained(

@@ -162,11 +162,12 @@ class _GradedCause:
     def graded(self, pins: Pins) -> tuple[Graded, ...]:
         """Return the cause by grade for some releases."""
         same = self._sets.at(pins)
+        nearest = functools.cache(functools.partial(self._sets.nearest, pins=pins))
         found: dict[Grade, dict[str, CellRecord]] = {}
         for rules, checks in self._by_rules:
             here = _Ground(
                 sets=self._sets,
-                pins=pins,
+                nearest=nearest,
                 same=same,
                 alike=self._alike(pins, rules),
                 reaches=functools.cache(functools.partial(self._reaches, pins, rules)),
@@ -271,10 +272,11 @@ class _Reach:
 @dataclass(frozen=True, kw_only=True)
 class _Ground:
     """What the grade of a check with some releases depends on: the cells of exactly these releases,
-    the cells with the same files, the cells around each rule, and all cells."""
+    the cells with the same files, the cells around each rule, and all cells; `nearest`: the nearest
+    of some."""
 
     sets: CellSets
-    pins: Pins
+    nearest: Callable[[Mask], CellRecord | None]
     same: Mask
     alike: Mask
     reaches: Callable[[], Sequence[_Reach] | None]
@@ -297,11 +299,11 @@ class _Ground:
             # The check ran there and did not fail with the cause (it may be blocked): not open.
             if reach.outside & self.sets.running.get(check, 0) & ~fails:
                 return None
-        near = self.sets.nearest(failing, self.pins)
+        near = self.nearest(failing)
         return (Grade.LIKELY, near) if near and near.causes[check] == fingerprint else None
 
     def _graded(self, grade: Grade, cells: Mask) -> tuple[Grade, CellRecord] | None:
-        near = self.sets.nearest(cells, self.pins)
+        near = self.nearest(cells)
         return (grade, near) if near else None
 
 

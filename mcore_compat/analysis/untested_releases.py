@@ -52,7 +52,8 @@ def _named(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> Cell 
         cell = combinations.cell(request, matrix, releases)
     except (UsageError, MatrixError, KeyError):
         return None
-    return cell if all(cell.pins[axis] == pins[axis] for axis in AXES) else None
+    made = cell.pins
+    return cell if all(made[axis] == pins[axis] for axis in AXES) else None
 
 
 def command(pins: Mapping[str, str], matrix: Matrix, releases: Releases) -> str:

@@ -32,7 +32,7 @@ from mcore_compat.core import containers, matrix, releases, source_digests, work
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters, scan
-from mcore_compat.publish import csv_and_constraints
+from mcore_compat.publish import constraints_files
 
 ANSWERS = "0 the best that fits is compatible for the profile, 1 none that fits is"
 
@@ -80,7 +80,7 @@ def call(args: Namespace) -> int:
     known = published.load(place.published).cells
     advice = recommend.advise(there.constraints, known, profile or DEFAULT)
     advice = replace(advice, notes=(*there.notes, *advice.notes))
-    folder = place.reports / csv_and_constraints.CONSTRAINTS
+    folder = place.reports / constraints_files.FOLDER
     untested = () if advice.cells or advice.tested else _untested(there.constraints, advice, place)
     for line in recommend.lines(advice, folder, facts, args.n, untested):
         print(line)

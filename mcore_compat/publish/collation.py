@@ -14,6 +14,7 @@ from mcore_compat.analysis import declarations, explanation, intervals
 from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.declarations import Finding
 from mcore_compat.analysis.explanation import Explained
+from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.analysis.interfaces import changes as drift
 from mcore_compat.analysis.interfaces.changes import InterfaceChange as Change
 from mcore_compat.analysis.intervals import Interval
@@ -22,7 +23,8 @@ from mcore_compat.core.cells import Cell, has_further
 from mcore_compat.core.matrix import Matrix, Pairs
 from mcore_compat.core.outcomes import FAILS, HOLDS, CheckOutcome
 from mcore_compat.core.releases import Releases
-from mcore_compat.publish import cell_records
+from mcore_compat.publish import cell_records, constraints_files
+from mcore_compat.publish.constraints_files import TestedEnvironment
 from mcore_compat.publish.over_base import OverBase
 from mcore_compat.results import verdict
 from mcore_compat.results.repairs import Repair, applied
@@ -170,6 +172,17 @@ class Collated:
         if not most:
             return ()
         return declarations.findings(self.by_class[most], self.explained[most], self.releases)
+
+    @cached_property
+    def environments(self) -> Mapping[str, TestedEnvironment]:
+        """By cell: its environment, if it can be recommended."""
+        facts = InstallFacts(matrix=self.matrix, releases=self.releases)
+        return constraints_files.environments(self.found, facts, self.repairs)
+
+    @cached_property
+    def constraints(self) -> Mapping[str, str]:
+        """By cell: the text of its constraints file, for each of `environments`."""
+        return {name: constraints_files.text_of(one) for name, one in self.environments.items()}
 
     @cached_property
     def drift(self) -> tuple[Change, ...]:

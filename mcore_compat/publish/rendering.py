@@ -6,11 +6,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from markupsafe import Markup, escape
 
 from mcore_compat.base.foreign import plain
@@ -166,7 +167,25 @@ def environment(put: Callable[[Any], Any] = _put_html) -> Environment:
     templates.globals.update(check_outcomes=tuple(CheckOutcome), series_of=series_of)
     templates.filters.update(code=code, codes=codes, block=block, short=short)
     templates.filters.update(gist=verdict.gist, tail=tail)
+    if put in _PARTS:
+        # Not imported by the templates: each page would make the module anew.
+        templates.globals["parts"] = _parts(templates.get_template(_PARTS[put]).module)
     return templates
+
+
+_PARTS: Mapping[Callable[[Any], Any], str] = {_put_html: "parts.html", _put_markdown: "parts.md"}
+"""The template whose macros all others can call as `parts.NAME(...)`."""
+
+_SHORT = ("outcome", "cell_link")
+"""Macros of few texts, which stand on pages in hundreds of thousands of places."""
+
+
+def _parts(made: TemplateModule) -> TemplateModule:
+    """The module, with the texts of its `_SHORT` macros made once."""
+    for name in _SHORT:
+        if macro := getattr(made, name, None):
+            setattr(made, name, functools.cache(macro))
+    return made
 
 
 def render(template: str, **values: Any) -> str:

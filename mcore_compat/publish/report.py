@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mcore_compat.analysis import published
-from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.base import file_group, files
 from mcore_compat.publish import (
     compatibility_json,
     compatibility_page,
-    csv_and_constraints,
+    constraints_files,
+    csv_table,
     issue_drafts,
     pictures,
 )
@@ -48,23 +48,17 @@ def of_all(all_: Collated, reports: Path) -> dict[Path, Text]:
 
 def of_each(all_: Collated, reports: Path) -> dict[Path, Text]:
     """The files that show one result after the other."""
-    facts = InstallFacts(matrix=all_.matrix, releases=all_.releases)
-    folder = reports / csv_and_constraints.CONSTRAINTS
-
-    @functools.cache
-    def constraints() -> Mapping[str, str]:
-        return csv_and_constraints.constraints(all_.found, facts, all_.repairs)
-
+    folder = reports / constraints_files.FOLDER
     return {
         **{
-            folder / f"{name}.txt": functools.partial(lambda name: constraints()[name], name)
-            for name in csv_and_constraints.recommendable(all_.found)
+            folder / f"{name}.txt": functools.partial(lambda name: all_.constraints[name], name)
+            for name in constraints_files.recommendable(all_.found)
         },
         **{
             reports / name: functools.partial(str, text)
             for name, text in pictures.texts(all_).items()
         },
-        reports / "compatibility.csv": lambda: csv_and_constraints.csv_text(all_.found),
+        reports / "compatibility.csv": lambda: csv_table.csv_text(all_.found),
         reports / "verdicts.json": lambda: verdict_index.text_of(all_.found),
     }
 
@@ -89,7 +83,7 @@ def outdated(by_path: Texts) -> list[Path]:
     roots = [path.parent for path in by_path if path.name == compatibility_page.NAME]
     kinds = (
         f"{issue_drafts.FOLDER}/*.md",
-        f"{csv_and_constraints.CONSTRAINTS}/*.txt",
+        f"{constraints_files.FOLDER}/*.txt",
         f"{pictures.PICTURES}/*.svg",
         f"{pictures.BADGES}/*/*.*",
     )

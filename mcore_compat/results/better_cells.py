@@ -114,14 +114,17 @@ class BetterCells:
         beyond: Callable[[str], int] = lambda _: 0,
     ) -> str:
         """The nearest of some. Of those that are as many axes away, `beyond` decides first."""
-
         here = _place(pins)
+        by_moved: dict[int, list[str]] = {}
+        for name in names:
+            moved = sum(map(operator.ne, here[0], self._places[name][0]))
+            by_moved.setdefault(moved, []).append(name)
 
-        def cost(name: str) -> tuple[int, int, tuple[int, ...], str]:
-            moved, *apart = _distance(here, self._places[name])
-            return moved, beyond(name), tuple(apart), name
+        def cost(name: str) -> tuple[int, int, int, str]:
+            mcore, modelopt = map(_apart, here[1], self._places[name][1])
+            return beyond(name), mcore, modelopt, name
 
-        return min(names, key=cost)
+        return min(by_moved[min(by_moved)], key=cost)
 
     def _beyond(self, name: str) -> int:
         """How much fails of everything. It tells apart what is alike for the profile, so that the
@@ -182,11 +185,8 @@ def _place(pins: Mapping[str, str]) -> _Place:
     return _series(pins), tuple(_number(pins[axis]) for axis in _PAIR)
 
 
-def _distance(one: _Place, other: _Place) -> tuple[int, ...]:
-    """The distance to another cell: the number of axes that differ, then the distance of the
-    releases of megatron-core and of ModelOpt."""
-    moved = sum(map(operator.ne, one[0], other[0]))
-    return moved, *(abs(a - b) for a, b in zip(one[1], other[1], strict=True))
+def _apart(one: int, other: int) -> int:
+    return abs(one - other)
 
 
 def _number(version: str) -> int:

@@ -85,7 +85,7 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
             at = str(folder)
             data["checks"] = [_shared(*row, at, whole) for row in packed]
         rows = data.get("records", {}).items()
-        data["records"] = {kind: _whole(row, folder, whole=whole) for kind, row in rows}
+        data["records"] = {kind: _record(row, folder, whole=whole) for kind, row in rows}
         data["installed"] = _interned(data.get("installed", {}))
         result = msgspec.convert(data, Result)
         endings = None
@@ -133,6 +133,26 @@ def _shared(name: str, outcome: str, seconds: Any, digest: str, folder: str, who
         return replace(timeless, seconds=seconds)
     row = dict(zip(_PACKED, (name, outcome, seconds, digest), strict=True))
     return msgspec.convert(_whole(row, Path(folder), whole=whole), CheckResult)
+
+
+def _record(row: dict[str, Any], folder: Path | None, *, whole: bool) -> Any:
+    """A record from its row; the same object for packed ones that differ by their time alone."""
+    if folder and row.keys() == _PACKED_RECORD and type(row[large_values.KEY]) is str:
+        return _shared_record(row["seconds"], row[large_values.KEY], str(folder), whole)
+    return _whole(row, folder, whole=whole)
+
+
+_PACKED_RECORD = {"seconds", large_values.KEY}
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _shared_record(seconds: Any, digest: str, folder: str, whole: bool) -> Any:
+    """A packed record; raises as `_shared`."""
+    if type(seconds) is float and 0 <= seconds <= MOST_SECONDS:
+        timeless: Record = _shared_record(None, digest, folder, whole)
+        return replace(timeless, seconds=seconds)
+    row = {"seconds": seconds, large_values.KEY: digest}
+    return msgspec.convert(_whole(row, Path(folder), whole=whole), Record)
 
 
 def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str, Any]:
@@ -350,6 +370,7 @@ class Batch:
             changes.commit()
         large_values.forget()
         _shared.cache_clear()
+        _shared_record.cache_clear()
         _endings.cache_clear()
 
 

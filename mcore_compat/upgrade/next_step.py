@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.core.cells import PREFIX
-from mcore_compat.publish import csv_and_constraints
+from mcore_compat.publish import constraints_files
 from mcore_compat.upgrade.checkpoints import Load
 from mcore_compat.upgrade.reasons import Word
 from mcore_compat.upgrade.sides import FRESH, Side
@@ -15,7 +15,7 @@ from mcore_compat.upgrade.sides import FRESH, Side
 if TYPE_CHECKING:
     from mcore_compat.upgrade.answer import UpgradeAnswer
 
-CONSTRAINTS = f"reports/{csv_and_constraints.CONSTRAINTS}"
+CONSTRAINTS = f"reports/{constraints_files.FOLDER}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,6 @@ def _install(side: Side, facts: InstallFacts) -> str:
     if side.found is None:
         return ""
     path = f"{CONSTRAINTS}/{side.name}.txt"
-    tested = csv_and_constraints.environments([side.found], facts).get(side.name)
+    tested = constraints_files.environments([side.found], facts).get(side.name)
     pins = (f"{axis}=={version}" for axis, version in side.pins.items() if axis != "python")
     return tested.install.command(path) if tested else f"pip install {' '.join(pins)}"

@@ -13,7 +13,6 @@ from support import HOSTILE
 
 from mcore_compat.analysis import constraints, recommend
 from mcore_compat.core.outcomes import CellOutcome
-from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.rendering import shown
 from mcore_compat.publish.site import choose, index
 from mcore_compat.publish.site.view import Site
@@ -253,7 +252,7 @@ def test_constraints_can_be_had(opened: Opened, sample: Site) -> None:
     assert link.get_attribute("download") is not None
     name = page.locator("#choices h2 a").first.text_content()
     page.goto(link.evaluate("(a) => a.href"))
-    text = csv_and_constraints.text_of(sample.environments[name])
+    text = sample.all_.constraints[name]
     assert page.locator("pre").text_content() == text
 
 

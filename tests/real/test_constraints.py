@@ -13,7 +13,7 @@ from support import ROOT
 from mcore_compat.base import processes
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.environments import interpreters
-from mcore_compat.publish import csv_and_constraints
+from mcore_compat.publish import constraints_files
 from mcore_compat.run import context
 
 pytestmark = pytest.mark.real
@@ -23,7 +23,7 @@ SAMPLE = 10
 
 def sample() -> list[Path]:
     """Ten files spread over all of them, from the oldest to the newest."""
-    files = sorted((Workspace(ROOT).reports / csv_and_constraints.CONSTRAINTS).glob("*.txt"))
+    files = sorted((Workspace(ROOT).reports / constraints_files.FOLDER).glob("*.txt"))
     return [files[place * (len(files) - 1) // (SAMPLE - 1)] for place in range(SAMPLE)]
 
 

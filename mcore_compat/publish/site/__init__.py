@@ -29,10 +29,13 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def halves(site: Site) -> tuple[Iterator[tuple[str, str]], Iterator[tuple[str, str]]]:
-    """The files of `pages` in two parts: the pages about causes, which need what the report needs,
-    and the others, which take longer."""
-    others = (cell, index, series, choose, over)
-    return causes.pages(site), itertools.chain(_static(), *(part.pages(site) for part in others))
+    """The files of `pages` in two parts that take equally long: the pages about causes, which need
+    what the report needs, and those about series; and the others."""
+    first, others = (causes, series), (cell, index, choose, over)
+    return (
+        itertools.chain.from_iterable(part.pages(site) for part in first),
+        itertools.chain(_static(), *(part.pages(site) for part in others)),
+    )
 
 
 def _static() -> Iterator[tuple[str, str]]:

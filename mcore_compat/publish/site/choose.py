@@ -12,7 +12,7 @@ from typing import Any
 from mcore_compat.analysis import recommend
 from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.core.cells import parsed, series_of
-from mcore_compat.publish import csv_and_constraints
+from mcore_compat.publish import constraints_files
 from mcore_compat.publish.rendering import NAMES, render, script_json
 from mcore_compat.publish.site.view import Site
 
@@ -26,7 +26,7 @@ LABELS = {**NAMES, "cuda": "CUDA"}
 def pages(site: Site) -> Iterator[tuple[str, str]]:
     """`choose.html`, and the constraints files that it links to."""
     good = ranked(site)
-    uses = {c.name: site.environments[c.name].install.command(f"{c.name}.txt") for c in good}
+    uses = {c.name: site.all_.environments[c.name].install.command(f"{c.name}.txt") for c in good}
     yield (
         "choose.html",
         render(
@@ -40,13 +40,13 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
             data=script_json(chosen_from(good, uses)),
         ),
     )
-    for name, tested in site.environments.items():
-        yield f"constraints/{name}.txt", csv_and_constraints.text_of(tested)
+    for name, text in site.all_.constraints.items():
+        yield f"{constraints_files.FOLDER}/{name}.txt", text
 
 
 def ranked(site: Site) -> list[CellRecord]:
     """The cells in which every family restores, best first."""
-    every = (cell for cell in site.all_.records if cell.name in site.environments)
+    every = (cell for cell in site.all_.records if cell.name in site.all_.environments)
     return sorted(filter(recommend.works, every), key=recommend.rank)
 
 

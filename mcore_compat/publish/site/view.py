@@ -7,14 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from mcore_compat.analysis.install_line import InstallFacts
 from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import AXES, Cell, parse_name, parsed, series_of
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
-from mcore_compat.publish import csv_and_constraints
 from mcore_compat.publish.collation import Collated
-from mcore_compat.publish.csv_and_constraints import TestedEnvironment
 from mcore_compat.publish.site.staleness import Staleness
 from mcore_compat.results import verdict
 from mcore_compat.results.better_cells import BetterCells
@@ -81,15 +78,6 @@ class Site:
     def device_class(self) -> str:
         """The device class with most results, which pages show first."""
         return max(self.all_.classes or ("host",), key=lambda d: len(self.all_.by_class.get(d, ())))
-
-    @cached_property
-    def environments(self) -> Mapping[str, TestedEnvironment]:
-        """By cell: its environment, if it can be recommended."""
-        return csv_and_constraints.environments(self.all_.found, self._facts, self.all_.repairs)
-
-    @property
-    def _facts(self) -> InstallFacts:
-        return InstallFacts(matrix=self.all_.matrix, releases=self.all_.releases)
 
     @cached_property
     def better(self) -> Mapping[str, BetterCells]:
