@@ -55,7 +55,8 @@ class DoctorReport:
             yield from map(_line, self.accepted)
             for axis, version in self.versions.items():
                 yield f"{axis} {_line(version)}"
-            yield f"{len(self.remarks)} remarks on {self.what}"
+            count = "1 remark" if len(self.remarks) == 1 else f"{len(self.remarks)} remarks"
+            yield f"{count} on {self.what}"
 
     def _data(self) -> dict[str, Any]:
         return {

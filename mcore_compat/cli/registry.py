@@ -101,11 +101,7 @@ COMMANDS = (
     ),
     Command("scan", ASK, "Check whether your own code fits a release", f"src --against {CELL}"),
     Command("api", ASK, "Show when a name was added, changed, moved or removed", "GPTModel"),
-    Command(
-        "static",
-        ASK,
-        "Count the combinations that cannot be installed, with reasons; takes seconds",
-    ),
+    Command("static", ASK, "Count the combinations that cannot be installed, with reasons"),
     Command("run", RUN, "Run cells by name", CELL),
     Command("compat", RUN, "Run any combination of versions", "0.16 0.41 --te 2.11 --torch 2.9"),
     Command(
