@@ -20,7 +20,7 @@ from mcore_compat.base.errors import ResultError
 from mcore_compat.core.cells import Cell
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
 from mcore_compat.results import fingerprint, large_values, store
-from mcore_compat.results.result import CheckResult, Failure, Result, empty_result
+from mcore_compat.results.result import CheckResult, Failure, Result, Source, empty_result
 
 LARGE = {"signature": "x" * 1000}
 
@@ -179,6 +179,61 @@ def test_a_pack_is_json_with_a_value_a_line(tmp_path: Path) -> None:
     assert sum(len(pack.split("\n")) - 3 for pack in packs) == len(values)
     large_values.read.cache_clear()
     assert store.load_all(tmp_path)[0].checks[0].details["of"] == odd
+
+
+def test_lists_of_mappings_share_their_elements(tmp_path: Path) -> None:
+    rows = [{"module": f"package.module_{n}", "imported by": "package" * 9} for n in range(20)]
+    store.save(made("0.40", {"of": rows}), tmp_path)
+    store.save(made("0.41", {"of": rows[1:]}), tmp_path)
+    before = store.load_all(tmp_path)
+    large_values.pack(tmp_path)
+    texts = "".join(path.read_text() for path in kept(tmp_path))
+    assert [texts.count(row["module"] + '"') for row in rows] == [1] * 20
+    large_values.forget()
+    assert store.load_all(tmp_path) == before
+    assert large_values.unpacked(tmp_path) == []
+    for one in before:
+        store.save(one, tmp_path)
+    assert all(path.name.startswith("pack-") for path in kept(tmp_path)), "nothing is written again"
+
+
+def test_an_element_that_was_changed_or_lost_is_noticed(tmp_path: Path) -> None:
+    rows = [{"module": f"package.module_{n}", "imported by": "package" * 9} for n in range(3)]
+    path = store.save(made("0.40", {"of": rows}), tmp_path)
+    large_values.pack(tmp_path)
+    for old, new, said in (
+        ("module_1", "module_9", "is corrupt"),
+        (large_values.name_of(large_values.text_of(rows[1])), "0" * 16, "cannot be read"),
+    ):
+        packs = {pack: pack.read_text() for pack in kept(tmp_path)}
+        for pack, text in packs.items():
+            changed = text.replace(f'"{old}":', f'"{new}":')
+            pack.write_text(changed.replace(f"package.{old}", f"package.{new}"))
+        large_values.forget()
+        store._shared.cache_clear()
+        store._endings.cache_clear()
+        with pytest.raises(ResultError, match=said):
+            store.load(path)
+        for pack, text in packs.items():
+            pack.write_text(text)
+
+
+def test_a_kind_that_is_the_name_of_its_check_is_not_stored_again(tmp_path: Path) -> None:
+    names = [f"restore-from[compat-0.{n}-modelopt0.21:gpt:default]" for n in (9, 10)]
+    one = made("0.40", {})
+    loaded = Source(
+        lock="0" * 64, manifests="1" * 64, pins=one.pins, taken=one.taken, ways=("all",)
+    )
+    sources = {name.partition("[")[2].partition(":")[0]: loaded for name in names}
+    checks = tuple(replace(one.checks[0], check=name, kind=name) for name in sorted(names))
+    path = store.save(replace(one, check_set="exchange", checks=checks, sources=sources), tmp_path)
+    before = store.load(path)
+    large_values.pack(tmp_path)
+    rows = json.loads(path.read_text())["checks"]
+    assert rows[0]["shared"] == rows[1]["shared"]
+    large_values.forget()
+    assert store.load(path) == before
+    assert [check.kind for check in before.checks] == sorted(names)
 
 
 def test_values_that_no_result_names_are_dropped_packed_or_not(tmp_path: Path) -> None:
