@@ -21,8 +21,8 @@ from mcore_compat.core.workspace import CARRIED, VARIABLE, Workspace
 from mcore_compat.run.check_sets import EXCHANGE, MAIN, ON_A_GPU
 from mcore_compat.run.context import find_uv
 
-MOST = 8_000_000
-"""Bytes of the wheel."""
+MOST = 9_000_000
+"""Bytes of the wheel, which has the results and locks of all cells: about 10 kB each."""
 
 OLDER, CELL = "compat-0.11-modelopt0.25-te2.4-torch2.6", "compat-0.16-modelopt0.41"
 DATE = re.compile(r"mcore-compat: using the results up to (\d{4}-\d\d-\d\d) in this package; .*\n")
