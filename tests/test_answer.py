@@ -17,7 +17,7 @@ from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Profile
 from mcore_compat.core.workspace import Workspace
-from mcore_compat.results import answer, suite_checks
+from mcore_compat.results import answer, suite_checks, verdict
 from mcore_compat.results.better_cells import BetterCells
 from mcore_compat.results.result import Result
 from mcore_compat.run.profile_words import ProfileWords
@@ -51,6 +51,15 @@ LAME = (restore("gpt"), quantize("gpt", "broken"))
 
 def told(e: Result, profile: Profile = DEFAULT) -> list[str]:
     return [f"{what}: {text}" for what, text in answer.lines(e, (), profile)]
+
+
+def test_what_a_run_without_a_verdict_ended_in_is_told() -> None:
+    why = f"{verdict.UNSURE}RuntimeError: curand shared object not found."
+    e = cell("0.16", "0.41", restore("gpt", "needs-gpu", reason=why))
+    line = "ended in: RuntimeError: curand shared object not found; not known whether a GPU would "
+    assert f"{line}change that" in told(e)
+    beside = cell("0.16", "0.41", restore("gpt", "needs-gpu", reason=why), restore("mla-moe"))
+    assert not any(row.startswith("ended in") for row in told(beside)), "it has a verdict"
 
 
 def test_what_works_is_counted_by_feature_and_what_fails_is_told_with_why() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import snapshot
 from msgspec import structs
-from support import cell_record
+from support import ROOT, cell_record
 
 from mcore_compat import cli
 from mcore_compat.analysis import doctor, published
@@ -23,6 +23,7 @@ from mcore_compat.base.errors import UsageError
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.environments import scan
 from mcore_compat.environments.scan import Installed
+from mcore_compat.results import verdict
 
 VERSIONS = {
     "megatron-core": "0.16.1",
@@ -158,6 +159,24 @@ def test_what_a_result_says_of_the_very_combination_is_told(bare: Matrix) -> Non
     assert said(RIGHT, bare, known) == [
         f"{KNOWN}: compat-0.16-modelopt0.41 is partial (host, 2026-11-23): restore[gpt] fail"
     ]
+
+
+def test_a_cell_without_a_verdict_is_told_and_one_with_further_pins_answers(bare: Matrix) -> None:
+    why = f"import-packages: {verdict.UNSURE}RuntimeError: curand shared object not found."
+    checks = {"restore[gpt]": "needs-gpu"}
+    plain = changed(record(), checks, outcome="untested", by_reason={why: ("restore[gpt]",)})
+    name = f"{plain.name}-with-nvidia_curand@10.4.x"
+    further = changed(record(unexpected=("restore[gpt]",)), name=name)
+    note = (
+        f"{NOTE}: {plain.name} has no verdict: it ended in RuntimeError: curand shared object not "
+        "found; not known whether a GPU would change that"
+    )
+    assert said(RIGHT, bare, published_of(plain)) == [note]
+    assert said(RIGHT, bare, published_of(plain, further)) == [
+        note,
+        f"{KNOWN}: {name} is partial (host, 2026-11-23): restore[gpt] fail",
+    ]
+    assert f'f"{verdict.UNSURE}{{' in (ROOT / "suite" / "classify.py").read_text()
 
 
 @pytest.mark.parametrize("outcome", ["broken", "blocked", "crashed"])

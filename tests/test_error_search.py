@@ -29,6 +29,7 @@ from mcore_compat.analysis.published import Compatibility
 from mcore_compat.api import refresh
 from mcore_compat.core import workspace
 from mcore_compat.publish.site import _STATIC
+from mcore_compat.results import verdict
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,23 @@ def test_a_log_of_several_errors_tells_those_that_are_known_and_names_the_others
     assert rows[-2:] == [
         "not known, among the other errors in it:",
         "  ValueError: of mine alone, zzz",
+    ]
+
+
+def test_an_error_that_left_cells_without_a_verdict_is_found(known: Compatibility) -> None:
+    why = f"import-packages: {verdict.UNSURE}RuntimeError: curand shared object not found."
+    cell = changed(record(), {"restore[gpt]": "needs-gpu"}, outcome="untested", name="compat-new")
+    cell = changed(cell, by_reason={why: ("restore[gpt]",)})
+    more = structs.replace(known, cells=(*known.cells, cell))
+    search = ErrorSearch(known_names.known_errors(more, {}))
+    rows = [*error_answer.lines(found(search, "RuntimeError: curand shared object not found."))]
+    assert rows == [
+        "known: everything ended in RuntimeError: curand shared object not found; not known "
+        "whether a GPU would change that",
+        "  message: RuntimeError: curand shared object not found.",
+        "  with: torch 2.9.1, transformer-engine 2.11.0",
+        "  tested: 1 cell of megatron-core 0.16.1, nvidia-modelopt 0.41.0 (2026-11-23)",
+        "  more: mcore-compat explain compat-new",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 import snapshot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from test_doctor import PINS, changed, published_of, record
 
 from mcore_compat import cli
@@ -16,6 +17,7 @@ from mcore_compat.analysis.cell_record import CellRecord
 from mcore_compat.analysis.constraints import ALIASES, parse
 from mcore_compat.analysis.recommend import advise
 from mcore_compat.core.profiles import DEFAULT
+from mcore_compat.results import verdict
 
 
 def cell(
@@ -172,6 +174,23 @@ def test_one_tested_cell_stands_for_what_somebody_has() -> None:
     assert near is not None
     assert near.text() == "nearest: megatron-core 0.16.0 -> 0.16.1"
     assert recommend.closest((), ()) is None
+
+
+def test_what_ran_without_a_verdict_is_told_with_what_it_ended_in() -> None:
+    why = f"{verdict.UNSURE}RuntimeError: curand shared object not found."
+    cell = structs.replace(
+        next(c for c in LINE if c.name == "a15-lossy"),
+        outcome="untested",
+        by_outcome={"needs-gpu": ("restore[gpt]",)},
+        by_reason={why: ("restore[gpt]",)},
+        points={"restore": {"gpt": "needs-gpu"}},
+        causes={},
+    )
+    advice = advise(parse("mcore 0.15.3, modelopt 0.47"), [cell])
+    assert recommend.lines(advice, Path("x"), snapshot.installs(), 5)[0] == (
+        "no cell that fits can be recommended: a15-lossy is untested: it ended in RuntimeError: "
+        "curand shared object not found; not known whether a GPU would change that"
+    )
 
 
 def test_what_was_tested_and_restores_nothing_is_told_and_no_install_line_of_it() -> None:

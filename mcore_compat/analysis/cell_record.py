@@ -13,6 +13,7 @@ from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES
 from mcore_compat.core.outcomes import HOLDS, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import Profile
+from mcore_compat.results import verdict
 from mcore_compat.results.result import DEVICE_CLASSES
 
 # The schema lists the values of today; newer values can be read, too.
@@ -175,6 +176,13 @@ class CellRecord(CellOutcomes, frozen=True, kw_only=True, dict=True, omit_defaul
     def by_point(self) -> profiles.Points:
         """Outcome by point."""
         return self.table.by_point
+
+    @cached_property
+    def unsure(self) -> tuple[str, ...]:
+        """The failures because of which it has no verdict, although it ran: they may come from a
+        missing GPU, or not."""
+        untested = self.outcome == CellOutcome.UNTESTED
+        return verdict.unsure(self.reasons.values()) if untested else ()
 
     @cached_property
     def restores(self) -> tuple[str, ...]:

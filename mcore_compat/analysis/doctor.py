@@ -26,6 +26,7 @@ from mcore_compat.core.profiles import Profile
 from mcore_compat.core.source_digests import NO_DIGESTS, SourceDigests
 from mcore_compat.environments import plain_import
 from mcore_compat.environments.scan import Installed
+from mcore_compat.results import verdict
 
 MOST = 3
 
@@ -172,9 +173,20 @@ def of_results(
     """Return remarks from published results of exactly this combination; empty without a result."""
     pins = pins_of(there)
     if _whole(pins) and (same := _run(pins, known)):
-        best = min(same, key=lambda c: (has_further(c.name), c.device_class != "gpu"))
-        return [*_repair(best, there, KNOWN), *_of_cell(best, known, profile)]
+        best = min(
+            same, key=lambda c: (bool(c.unsure), has_further(c.name), c.device_class != "gpu")
+        )
+        unsure = [remark for cell in same for remark in _of_unsure(cell)]
+        return [*unsure, *_repair(best, there, KNOWN), *_of_cell(best, known, profile)]
     return []
+
+
+def _of_unsure(cell: CellRecord) -> Iterator[Remark]:
+    """Name the failures because of which a cell has no verdict, although it ran."""
+    for failure in cell.unsure:
+        text = f"{cell.name} has no verdict: it ended in {verdict.unsure_text(failure)}"
+        how = f"mcore-compat explain {cell.name}"
+        yield Remark(kind=NOTE, text=text, help=how, cell=cell)
 
 
 def _untested(

@@ -17,8 +17,9 @@ from mcore_compat.analysis.error_text import CUT, frame_key, types_in, words
 from mcore_compat.analysis.published import Compatibility, PublishedCause
 from mcore_compat.analysis.rules import Bound, inside
 from mcore_compat.base import foreign
-from mcore_compat.core.cells import AXES, parsed
+from mcore_compat.core.cells import AXES, parsed, series_of
 from mcore_compat.core.outcomes import FAILS, HOLDS
+from mcore_compat.results import verdict
 
 MOST_RULES = 3
 """The number of rules that one line names; it counts the others."""
@@ -109,7 +110,9 @@ class Failures:
                 tell=functools.partial(self._cause, tuple(causes)),
                 fingerprints=tuple(cause.fingerprint for cause in causes),
             )
-        yield from self._conditional({said for _, said, _ in groups})
+        known = {said for _, said, _ in groups}
+        yield from self._conditional(known)
+        yield from self._unsure(known)
 
     def _conditional(self, failures: Collection[tuple[str, ...]]) -> Iterator[KnownError]:
         """Yield how checks that are `works-with` fail with all defaults, unless a cause has the
@@ -130,6 +133,24 @@ class Failures:
                 frames=(),
                 tell=functools.partial(self._condition, said, tuple(where)),
             )
+
+    def _unsure(self, failures: Collection[tuple[str, ...]]) -> Iterator[KnownError]:
+        """Yield the failures that left cells without a verdict, unless a cause has the same
+        words."""
+        groups: dict[str, list[CellRecord]] = {}
+        for cell in self._known.cells:
+            for failure in cell.unsure:
+                groups.setdefault(failure, []).append(cell)
+        for failure, cells in sorted(groups.items(), key=lambda row: (-len(row[1]), row[0])):
+            if words(failure) not in failures:
+                yield KnownError(
+                    key=" ".join(("unsure", *words(failure))),
+                    title=title("", failure),
+                    types=tuple(types_in(failure)),
+                    words=words(failure),
+                    frames=(),
+                    tell=functools.partial(_without_verdict, failure, tuple(cells)),
+                )
 
     def _cause(self, causes: Sequence[PublishedCause]) -> Answer:
         first = causes[0]
@@ -208,16 +229,27 @@ class Failures:
         return sorted(self._known.cells, key=recommend.rank)
 
     @functools.cached_property
+    def _best_of(self) -> dict[str, list[CellRecord]]:
+        """Those of each series of megatron-core, the best first."""
+        found: dict[str, list[CellRecord]] = {}
+        for cell in self._best_first:
+            found.setdefault(_mcore(cell), []).append(cell)
+        return found
+
+    @functools.cached_property
     def _tested(self) -> dict[str, set[str]]:
         """The tested versions of each axis."""
         return {axis: {cell.pins[axis] for cell in self._known.cells} for axis in AXES}
 
     def _instead(self, causes: Sequence[PublishedCause]) -> str:
-        """Name the best and newest cell in which these checks work."""
+        """Name the best and newest cell in which these checks work: one of the newest series of
+        megatron-core in which they fail, if there is one."""
         checks = frozenset(check for cause in causes for check in cause.checks)
+        failing = (self._cell(name, cause) for cause in causes for name in cause.cells)
+        series = max((_mcore(cell) for cell in failing), key=parsed)
         good = (
             cell
-            for cell in self._best_first
+            for cell in (*self._best_of[series], *self._best_first)
             if cell.device_class == causes[0].device_class and _holds(cell.table, checks)
         )
         best = next(good, None)
@@ -280,6 +312,21 @@ def some(texts: Sequence[str]) -> str:
     """Return `a; b; c and 2 more`."""
     more = f" and {len(texts) - MOST_RULES} more" if len(texts) > MOST_RULES else ""
     return f"{'; '.join(texts[:MOST_RULES])}{more}"
+
+
+def _mcore(cell: CellRecord) -> str:
+    return series_of(cell.pins[AXES[0]])
+
+
+def _without_verdict(failure: str, cells: Sequence[CellRecord]) -> Answer:
+    stacks = dict.fromkeys(f"{axis} {cell.pins[axis]}" for cell in cells for axis in AXES[2:4])
+    rest = (
+        f"with: {', '.join(sorted(stacks))}",
+        f"tested: {span(cells)}",
+        f"more: mcore-compat explain {cells[0].name}",
+    )
+    text = f"everything ended in {verdict.unsure_text(failure)}"
+    return Answer(text, rest, f"cells/{cells[0].name}.html", tuple(cells))
 
 
 def span(cells: Iterable[CellRecord]) -> str:

@@ -19,7 +19,7 @@ from mcore_compat.core import profiles
 from mcore_compat.core.cells import AXES, names_a_stack
 from mcore_compat.core.outcomes import FAILS, FAILURES, HOLDS, CellOutcome
 from mcore_compat.core.profiles import DEFAULT, Profile
-from mcore_compat.results import citation
+from mcore_compat.results import citation, verdict
 
 CORE = "restore["
 
@@ -246,8 +246,10 @@ def _headline(advice: Advice) -> Iterator[str]:
     elif advice.tested:
         cell = advice.tested
         why = cell.reason or f"it fails in {failing(cell, advice.profile)}"
-        verdict = f"{cell.name} is {cell.outcome_for(advice.profile)}"
-        yield f"no cell that fits can be recommended: {verdict}: {why}"
+        if cell.unsure:
+            why = f"it ended in {'; '.join(map(verdict.unsure_text, cell.unsure))}"
+        ended = f"{cell.name} is {cell.outcome_for(advice.profile)}"
+        yield f"no cell that fits can be recommended: {ended}: {why}"
     elif not advice.cells:
         sets = (" with ".join(f'"{c.text}"' for c in dropped) for dropped, _ in advice.in_the_way)
         ways = " or ".join(sets)

@@ -10,6 +10,7 @@ from mcore_compat.analysis.untested_releases import UntestedReleases
 from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core import combinations, profiles, source_digests
 from mcore_compat.core.cells import Cell
+from mcore_compat.core.outcomes import CellOutcome
 from mcore_compat.core.profiles import DEFAULT
 from mcore_compat.core.workspace import Workspace
 from mcore_compat.publish import collation
@@ -76,8 +77,11 @@ def causes(result: Result, results: Sequence[Result], context: Context) -> Itera
     known = _published(context)
     failures = verdict.causes(result.checks)
     conditions = verdict.conditions(result.checks)
-    if not failures and not result.reason:
+    unsure = verdict.unsure(c.reason for c in result.checks)
+    if not failures and not result.reason and not unsure:
         yield "nothing fails" + (" under these conditions:" if conditions else "")
+    if result.outcome is CellOutcome.UNTESTED:
+        yield from (f"ended in {verdict.unsure_text(failure)}" for failure in unsure)
     for cause in failures:
         yield ", ".join(cause.checks)
         yield f"  {cause.type}: {verdict.gist(cause.message)}"

@@ -13,7 +13,7 @@ from mcore_compat.core.matrix import Pairs
 from mcore_compat.core.outcomes import FAILURES, CellOutcome, CheckOutcome
 from mcore_compat.core.profiles import ALL, DEFAULT, Point, Profile
 from mcore_compat.results.result import CheckEndings, CheckResult, Result
-from mcore_compat.results.verdict import covering, declaring, gist, spelt
+from mcore_compat.results.verdict import covering, declaring, gist, spelt, unsure, unsure_text
 
 MCORE, MODELOPT = AXES[:2]
 
@@ -199,6 +199,9 @@ def _lines(e: Result, rules: Sequence[Pairs], profile: Profile) -> Iterator[tupl
         yield "only with", f"{condition}: {', '.join(what)}"
     if missing := not_asked(e, profile):
         yield "not run", "; ".join(missing)
+    if e.outcome is CellOutcome.UNTESTED:
+        for failure in unsure(c.reason for c in e.checks):
+            yield "ended in", unsure_text(failure)
     more = failing_points(e, ALL) - failing_points(e, profile)
     if more:
         count = "1 failure" if more == 1 else f"{more} failures"

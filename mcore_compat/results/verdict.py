@@ -246,6 +246,22 @@ def conditions(results: Iterable[CheckResult]) -> dict[str, tuple[CheckResult, .
     return {condition: tuple(groups[condition]) for condition in sorted(groups)}
 
 
+UNSURE = "cannot be told from a missing GPU: "
+"""In the reason of a check that is `needs-gpu`: the failure after it may have another cause. As in
+the suite (a test compares them)."""
+
+
+def unsure(reasons: Iterable[str | None]) -> tuple[str, ...]:
+    """The failures that may or may not come from a missing GPU, from the checks' reasons. Sorted.
+    If all of a cell ended in one, it is mostly something else: a library that is not installed."""
+    return tuple(sorted({why.partition(UNSURE)[2] for why in reasons if why and UNSURE in why}))
+
+
+def unsure_text(failure: str) -> str:
+    """What is known of such a failure, in words."""
+    return f"{failure.rstrip('.')}; not known whether a GPU would change that"
+
+
 def flapping(results: Iterable[CheckResult]) -> dict[str, tuple[str, ...]]:
     """By check that ended differently when it ran again: all its outcomes, in order."""
     found = {check.check: check.details.get(FLAPPING) for check in results}
