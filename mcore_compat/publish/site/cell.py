@@ -83,9 +83,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
                 over=[o for o in site.all_.over if o.lock_of == entry.name],
                 pinned=[_pin(axis, entry.pins[axis]) for axis in AXES],
                 cuda=next((e.cuda for e in results), None),
-                install=tested.install
-                if (tested := site.all_.environments.get(entry.name))
-                else None,
+                install=tested.install if tested else None,
                 instead=() if entry.by_class else _instead(site, entry, site.device_class),
             ),
         )
