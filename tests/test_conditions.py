@@ -29,7 +29,7 @@ from mcore_compat.core.outcomes import (
     CheckOutcome,
 )
 from mcore_compat.exchange.transfer_results import kept
-from mcore_compat.publish import cell_records, collation, constraints_files, csv_table, part_reports
+from mcore_compat.publish import cell_records, collation, csv_table, part_reports
 from mcore_compat.publish.site import cell as cell_page
 from mcore_compat.publish.site import index, series
 from mcore_compat.publish.site.staleness import Staleness
@@ -206,7 +206,7 @@ def test_data_csv_and_constraints_have_it(declared: Matrix) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_table.csv_text([found]))))
     assert rows[0]["restore"] == "works-with"
     assert rows[0]["conditions"] == f"restore: {CONDITION}"
-    text = constraints_files.constraints([found], snapshot.installs())[found.cell]
+    text = snapshot.constraints(found)[found.cell]
     assert f"# Works with a condition: restore[gpt]:\n#   {CONDITION}\n" in text
     assert " && export LD_LIBRARY_PATH=" in text
     assert all(row.startswith("#") or "==" in row for row in text.splitlines())
@@ -287,7 +287,7 @@ def test_constraints_have_the_variables_that_either_device_class_knows() -> None
     host = replace(stand_in_result(WITH), variables={"CUDA_HOME": "<site-packages>/nvidia"})
     gpu = replace(host, device_class="gpu", variables=None)
     for other, told in ((host, True), (replace(host, lock="another"), False)):
-        text = constraints_files.constraints([gpu, other], snapshot.installs())[gpu.cell]
+        text = snapshot.constraints(gpu, other)[gpu.cell]
         assert "device class gpu" in text
         assert ("export CUDA_HOME=" in text) is told
 

@@ -144,7 +144,20 @@ def test_json_with_rows_is_the_same_with_each_in_a_line(rows: list[object]) -> N
         json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")) for row in rows
     ]
     assert text.endswith("}\n")
-    assert "".join(files.json_pieces(data, "rows", iter(rows))) == text
+    assert "".join(files.json_pieces(data, {"rows": iter(rows)})) == text
+
+
+def test_of_a_mapping_each_value_is_a_line() -> None:
+    tables = {"by key": {"b\u00d7": [1, {"d": 2}], "a": {"c": "\u202e"}}, "none": {}}
+    text = "".join(files.json_pieces({"first": 1}, {**tables, "rows": [3]}))
+    assert json.loads(text) == {"first": 1, **tables, "rows": [3]}
+    assert text.splitlines()[2:7] == [
+        ' "by key": {',
+        '  "a":{"c":"\\u202e"},',
+        '  "b\\u00d7":[1,{"d":2}]',
+        " },",
+        ' "none": {},',
+    ]
 
 
 def test_digests_are_sha256_whatever_the_size(tmp_path: Path) -> None:

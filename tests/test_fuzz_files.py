@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcore_compat.core.workspace import Workspace
+from mcore_compat.results import large_values
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 
@@ -241,7 +242,8 @@ def put_others(place: Workspace) -> None:
         if check_set == "exchange":
             taken = {"lock": "l", "manifests": "m", "pins": result["pins"], "ways": ["strict"]}
             other["sources"] = {OLD: {**taken, "taken": result["taken"]}}
-            check = {**result["checks"][0], "check": f"restore-from[{OLD}:strict]"}
+            first = large_values.unfolded(result["checks"][0], place.results)
+            check = {**first, "check": f"restore-from[{OLD}:strict]"}
             other["checks"] = [check]
         path = place.root / RESULT.replace("main", check_set)
         path.write_text(json.dumps(other))

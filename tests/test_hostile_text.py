@@ -19,7 +19,7 @@ from rich.console import Console
 from support import START, event, hostile_event, stand_in_cell, stand_in_result
 
 from mcore_compat.base import foreign
-from mcore_compat.publish import constraints_files, csv_table
+from mcore_compat.publish import csv_table
 from mcore_compat.publish.rendering import script_json
 from mcore_compat.results import store, terminal_verdict
 from mcore_compat.results.from_events import Builder
@@ -53,7 +53,7 @@ def built(**start: Any) -> Result:
 @given(st.dictionaries(TEXTS, TEXTS, max_size=6))
 def test_constraints_hold_valid_names_and_versions_alone(installed: Mapping[str, str]) -> None:
     found = replace(stand_in_result(event("restore[gpt]")), installed=dict(installed))
-    (text,) = constraints_files.constraints([found], snapshot.installs()).values()
+    (text,) = snapshot.constraints(found).values()
     for line in text.splitlines():
         if not line.startswith("#"):
             requirement = Requirement(line)
@@ -67,7 +67,7 @@ def test_constraints_hold_valid_names_and_versions_alone(installed: Mapping[str,
 @given(TEXTS)
 def test_conditions_stay_comments(text: str) -> None:
     one = event("restore[gpt]", "works-with", condition=f"x{text}")
-    (lines,) = constraints_files.constraints([stand_in_result(one)], snapshot.installs()).values()
+    (lines,) = snapshot.constraints(stand_in_result(one)).values()
     pins = [line for line in lines.splitlines() if not line.startswith("#")]
     assert pins == ["torch==2.9.1"]
     seen(lines)

@@ -25,7 +25,7 @@ import mcore_compat
 from mcore_compat.analysis import published
 from mcore_compat.base.errors import ResultError, UsageError
 from mcore_compat.core.outcomes import CellOutcome, CheckOutcome
-from mcore_compat.publish import compatibility_json, constraints_files, csv_table
+from mcore_compat.publish import compatibility_json, csv_table
 from mcore_compat.publish.collation import collate
 from mcore_compat.results import verdict
 from mcore_compat.results.result import Reason, Result
@@ -222,7 +222,7 @@ def test_no_value_is_a_formula_or_breaks_a_row(text: str) -> None:
 def test_constraints_are_of_cells_that_restore_and_name_what_fails(found: list[Result]) -> None:
     broken = replace(check("state[gpt]", works=False), kind="state")
     found[0] = replace(found[0], checks=(*found[0].checks, broken))
-    texts = constraints_files.constraints(found, snapshot.installs())
+    texts = snapshot.constraints(*found)
     assert list(texts) == [found[0].cell]
     lines = texts[found[0].cell].splitlines()
     assert "# Fails: state[gpt]" in lines

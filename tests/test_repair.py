@@ -165,7 +165,9 @@ def test_the_newest_release_that_repairs_is_found(toys: Toys) -> None:
 
 def _shown(result: dict[str, Any]) -> dict[str, Any]:
     """What a file of a result says, its checks as far as packed rows do."""
-    rows = [[row[name] for name in ("check", "outcome", "seconds")] for row in result["checks"]]
+    shown = ("check", "outcome", "seconds")
+    packed = [row if isinstance(row, list) else [*map(row.get, shown)] for row in result["checks"]]
+    rows = [row[: len(shown)] for row in packed]
     return {**result, "checks": rows, "records": sorted(result.get("records", {}))}
 
 

@@ -135,20 +135,36 @@ def _escape(character: str) -> str:
     return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
+Rows = Iterable[Any] | Mapping[str, Any]
+"""A list, or a mapping, of which each element is a line."""
+
+
 def json_with_rows(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> str:
     """As `dump_json` of a non-empty mapping, with one more key at the end: `name`, a list with one
     element a line."""
-    return "".join(json_pieces(data, name, rows))
+    return "".join(json_pieces(data, {name: rows}))
 
 
-def json_pieces(data: Mapping[str, Any], name: str, rows: Iterable[Any]) -> Iterator[str]:
-    """As `json_with_rows`, in pieces, so that the whole text is never in memory."""
-    yield f'{dump_json(data)[:-3]},\n "{name}": ['
-    between = "\n  "
-    for row in rows:
-        yield f"{between}{_seen(_encode_sorted(row))}"
-        between = ",\n  "
-    yield "]\n}\n" if between == "\n  " else "\n ]\n}\n"
+def json_pieces(data: Mapping[str, Any], sections: Mapping[str, Rows]) -> Iterator[str]:
+    """As `json_with_rows`, for several keys at the end, and in pieces, so that the whole text is
+    never in memory."""
+    yield dump_json(data)[:-3]
+    for name, rows in sections.items():
+        opened, closed = "{}" if isinstance(rows, Mapping) else "[]"
+        yield f",\n {json.dumps(name)}: {opened}"
+        between = "\n  "
+        for row in _lines(rows):
+            yield f"{between}{_seen(row)}"
+            between = ",\n  "
+        yield closed if between == "\n  " else f"\n {closed}"
+    yield "\n}\n"
+
+
+def _lines(rows: Rows) -> Iterator[str]:
+    if isinstance(rows, Mapping):
+        yield from (f"{json.dumps(key)}:{_encode_sorted(rows[key])}" for key in sorted(rows))
+    else:
+        yield from map(_encode_sorted, rows)
 
 
 _encode_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode

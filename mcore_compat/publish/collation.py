@@ -182,7 +182,7 @@ class Collated:
     @cached_property
     def constraints(self) -> Mapping[str, str]:
         """By cell: the text of its constraints file, for each of `environments`."""
-        return {name: constraints_files.text_of(one) for name, one in self.environments.items()}
+        return constraints_files.texts(self.environments)
 
     @cached_property
     def drift(self) -> tuple[Change, ...]:

@@ -35,7 +35,13 @@ VERSION = "3.0.0"
 
 def text(all_: Collated) -> Iterator[str]:
     """The text of the file, in pieces."""
-    return files.json_pieces(_few(all_), "cells", _rows(all_))
+    few = {name: value for name, value in _few(all_).items() if name not in _A_LINE_EACH}
+    lines = {name: _few(all_)[name] for name in _A_LINE_EACH}
+    return files.json_pieces(few, {**lines, "cells": _rows(all_)})
+
+
+_A_LINE_EACH = ("drift", "intervals", "outcomes")
+"""What has hundreds of elements, beside the cells. Each is a line of the file."""
 
 
 def known(all_: Collated) -> Compatibility:

@@ -45,13 +45,9 @@ class TestedEnvironment(NamedTuple):
     install: InstallLine
 
 
-def constraints(
-    results: Sequence[Result],
-    facts: InstallFacts,
-    repairs: Mapping[tuple[str, str], Repair] | None = None,
-) -> dict[str, str]:
+def texts(environments: Mapping[str, TestedEnvironment]) -> dict[str, str]:
     """By cell name: the text of a constraints file for pip and uv, for each of `environments`."""
-    return {name: text_of(one) for name, one in environments(results, facts, repairs).items()}
+    return {name: text_of(one) for name, one in environments.items()}
 
 
 def environments(

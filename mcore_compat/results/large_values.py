@@ -3,10 +3,10 @@
 In a file of a result, a large value of a check's `details`, and a long traceback, is `{"shared":
 DIGEST}`. A new value is a file `reports/results/shared/DIGEST.json`, so that results of several
 machines can be merged by copying. `nox -s report` packs them: `pack-X.json` has all values whose
-digests begin with X, one a line. A check's row then keeps its name, outcome and time; all else,
-which is equal in most cells, is such a value, too; and a list of mappings is `{"elements": [DIGEST,
-...]}`, because such lists differ in few of their elements. DIGEST is the first 16 hex digits of the
-SHA-256 of the value as compact, sorted JSON with a final newline.
+digests begin with X, one a line. A check's row is then `[name, outcome, seconds, DIGEST]`: all
+else, which is equal in most cells, is such a value, too; and a list of mappings is `{"elements":
+[DIGEST, ...]}`, because such lists differ in few of their elements. DIGEST is the first 16 hex
+digits of the SHA-256 of the value as compact, sorted JSON with a final newline.
 """
 
 from __future__ import annotations
@@ -101,25 +101,29 @@ SHOWN = ("check", "outcome", "seconds")
 """The fields of a packed check in the result's own file; a record has only the time."""
 
 
-def folded(row: Mapping[str, Any], into: dict[str, str]) -> dict[str, Any]:
-    """The packed row of a check or record: all but the fields of `SHOWN` is put `into`."""
-    if KEY in row:
-        return dict(row)
+def folded(row: Mapping[str, Any], into: dict[str, str]) -> list[Any] | dict[str, Any]:
+    """The packed row of a check, a list, or of a record, a mapping: all but the fields of `SHOWN`
+    is put `into`."""
     rest = {name: value for name, value in row.items() if name not in SHOWN}
     if rest.get("kind") == row.get("check"):
         # Thousands of loads of other cells' checkpoints end alike and differ in this alone.
         rest.pop("kind", None)
     text = text_of(rest)
     into[name_of(text)] = text
-    return {**{name: row[name] for name in SHOWN if name in row}, KEY: name_of(text)}
+    if "check" in row:
+        return [*(row[name] for name in SHOWN), name_of(text)]
+    return {"seconds": row["seconds"], KEY: name_of(text)}
 
 
-def unfolded(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+def unfolded(row: list[Any] | dict[str, Any], folder: Path) -> dict[str, Any]:
     """The unpacked row of a check or record; an unpacked one is returned as it is.
 
     Raises:
         ResultError: the rest is missing, or does not match its digest.
+        ValueError: a list of another length.
     """
+    if isinstance(row, list):
+        row = dict(zip((*SHOWN, KEY), row, strict=True))
     if KEY not in row:
         return row
     digest = digest_in({KEY: row[KEY]})

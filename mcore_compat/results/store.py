@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import operator
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,20 +103,12 @@ def parse(text: str, where: str, *, folder: Path | None = None, whole: bool = Tr
 
 
 _PACKED = (*large_values.SHOWN, large_values.KEY)
-"""The fields of a packed check."""
-
-_PackedCheck = tuple[str, str, Any, str]
-_fields_of: Callable[[dict[str, Any]], _PackedCheck] = operator.itemgetter(*_PACKED)
+"""The fields of a packed check, which is a list of them."""
 
 
-def _packed(rows: Sequence[dict[str, Any]]) -> list[_PackedCheck] | None:
-    """The fields of packed checks; None if some are not packed."""
-    if {*map(len, rows)} - {len(_PACKED)}:
-        return None
-    try:
-        return [*map(_fields_of, rows)]
-    except KeyError:
-        return None
+def _packed(rows: Sequence[Any]) -> Sequence[list[Any]] | None:
+    """The rows, if all are packed checks; else None."""
+    return rows if all(type(row) is list and len(row) == len(_PACKED) for row in rows) else None
 
 
 @functools.lru_cache(maxsize=None, typed=True)
@@ -155,7 +146,7 @@ def _shared_record(seconds: Any, digest: str, folder: str, whole: bool) -> Any:
     return msgspec.convert(_whole(row, Path(folder), whole=whole), Record)
 
 
-def _whole(row: dict[str, Any], folder: Path | None, *, whole: bool) -> dict[str, Any]:
+def _whole(row: Any, folder: Path | None, *, whole: bool) -> dict[str, Any]:
     """The row of a check or record, with shared texts; completed with the separately stored values
     if there is a `folder`, with large ones only if `whole`."""
     row = large_values.unfolded(row, folder) if folder else row

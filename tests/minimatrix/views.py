@@ -58,7 +58,7 @@ def result(project: Project, cell: str) -> Any:
         "complete": data["complete"],
         "pins": plain(data["pins"]),
         "reason": data["reason"] and data["reason"]["kind"],
-        "checks": {c["check"]: c["outcome"] for c in data["checks"]},
+        "checks": {c["check"]: c["outcome"] for c in rows},
         "failures": {
             check: f"{one['type']}: {one['message']} in {one['frame'] or 'no frame'}"
             for check, one in failures.items()
@@ -68,7 +68,13 @@ def result(project: Project, cell: str) -> Any:
 
 def checks(project: Project, cell: str) -> set[str]:
     """The checks that a cell was asked so far."""
-    return {check["check"] for check in (_stored(project, cell) or {"checks": ()})["checks"]}
+    rows = (_stored(project, cell) or {"checks": ()})["checks"]
+    return {_shown(row)[0] for row in rows}
+
+
+def _shown(row: Any) -> list[Any]:
+    """Name, outcome and seconds of a check, packed or not."""
+    return row if isinstance(row, list) else [row[name] for name in large_values.SHOWN]
 
 
 def complete(project: Project, cell: str) -> bool:
@@ -91,7 +97,7 @@ def times(project: Project) -> dict[str, str]:
     files, which are then written anew."""
     stored = {cell: _stored(project, cell) for cell in cells(project)}
     return {
-        cell: f"{data['taken']} {[check['seconds'] for check in data['checks']]}"
+        cell: f"{data['taken']} {[_shown(row)[2] for row in data['checks']]}"
         for cell, data in stored.items()
         if data and data["complete"]
     }

@@ -18,6 +18,8 @@ from mcore_compat.core import releases as facts
 from mcore_compat.core.matrix import Matrix
 from mcore_compat.core.releases import Releases
 from mcore_compat.core.workspace import VARIABLE, Workspace
+from mcore_compat.publish import constraints_files
+from mcore_compat.results.result import Result
 
 WORKSPACE = Workspace(Path(__file__).resolve().parent)
 DAY = datetime.date(2026, 11, 28)
@@ -51,3 +53,8 @@ def workspace_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     place.constraints.symlink_to(WORKSPACE.constraints)
     use(monkeypatch, place)
     return place
+
+
+def constraints(*results: Result) -> dict[str, str]:
+    """By cell: the texts of the constraints files of results."""
+    return constraints_files.texts(constraints_files.environments(results, installs()))
